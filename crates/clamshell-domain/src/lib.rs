@@ -1,0 +1,27 @@
+//! Domain types of Clamshell: typed ids, records, the session state machine and the ports.
+//!
+//! No I/O and no async runtime: time and randomness come in through [`Clock`] and [`Entropy`], so
+//! every rule here is tested with a fake clock. Conversion to and from the wire happens at the edge
+//! of the server.
+
+mod access_key;
+mod ids;
+mod lifecycle;
+mod ports;
+mod runtime;
+mod sandbox;
+mod session;
+
+pub use access_key::{AccessKey, AccessKeyStatus};
+pub use ids::{
+    AccessKeyId, AccountId, EndpointName, IdError, Region, RuntimeId, RuntimeName, SessionId, ShellId,
+    StorageId,
+};
+pub use lifecycle::{CallDecision, Lifecycle, Phase, StopDecision, StopReason};
+pub use ports::{Clock, Entropy, SystemClock, SystemEntropy};
+pub use runtime::{Artifact, Endpoint, LifecycleConfiguration, Limits, NetworkMode, Runtime};
+pub use sandbox::{
+    BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, IdRange, Sandbox,
+    SandboxDriver, SandboxSpec, SandboxStats,
+};
+pub use session::{SessionKey, SessionRecord};

@@ -1,0 +1,167 @@
+//! The driver port: who makes sandboxes and how the server holds on to them.
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Artifact, Limits, StorageId};
+
+/// A boxed future, so that drivers are trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A private range of user and group ids for one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange(pub u32);
+
+impl IdRange {
+    /// Ids in a range: the whole 16-bit space that images are made for.
+    pub const COUNT: u32 = 65_536;
+    /// Host id of the first id of range 0; far above what distributions give out.
+    pub const FIRST: u32 = 0x1000_0000;
+    /// Ranges there are below the reserved end of the id space.
+    pub const RANGES: u32 = (u32::MAX - Self::FIRST) / Self::COUNT - 1;
+
+    /// Host id that is root inside.
+    pub fn host_base(self) -> u32 {
+        Self::FIRST + (self.0 % Self::RANGES) * Self::COUNT
+    }
+}
+
+/// Everything a driver needs to make a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxSpec {
+    /// Name of the control group; also the session's folder.
+    pub storage_id: StorageId,
+    /// Session folder on the host, absolute, exists, mode 0700. The driver owns `run/`, `upper/` and `work/` in it and
+    /// makes `workspace/` and `shells/` when they are missing, never removing them.
+    pub session_dir: PathBuf,
+    /// Root file system.
+    pub artifact: Artifact,
+    /// Private ids.
+    pub id_range: IdRange,
+    /// Limits to enforce.
+    pub limits: Limits,
+    /// Region that the metadata service tells.
+    pub region: String,
+    /// `instance-id` that the metadata service tells; starts with `ai-`.
+    pub instance_id: String,
+    /// Environment that the guest gives to nothing by itself; kept for drivers that start an entry point.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A live sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// Session folder.
+    pub session_dir: PathBuf,
+    /// Process id on the host of the process that holds the sandbox (keeper).
+    pub keeper_pid: u32,
+    /// Process id on the host of the guest.
+    pub guest_pid: u32,
+    /// What of the asked-for limits and walls does not hold here, one line each.
+    pub degraded: Vec<String>,
+}
+
+impl Sandbox {
+    /// Socket of the guest. May be longer than `sun_path`: connect through an open folder descriptor.
+    pub fn guest_socket(&self) -> PathBuf {
+        self.session_dir.join("run/guest.sock")
+    }
+}
+
+/// What a sandbox uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxStats {
+    /// CPU time used since it was made, microseconds.
+    pub cpu_usage_us: Option<u64>,
+    /// Memory now, bytes.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads now.
+    pub pids: Option<u64>,
+}
+
+/// One thing this machine can or cannot give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capability {
+    /// Short name, for instance `memory limit`.
+    pub name: String,
+    /// Whether it holds.
+    pub available: bool,
+    /// How it is given, or why not.
+    pub detail: String,
+    /// How to get it, when it is missing.
+    pub hint: Option<String>,
+}
+
+/// What a driver found out about this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriverReport {
+    /// Driver.
+    pub driver: String,
+    /// Whether it can make sandboxes here.
+    pub usable: bool,
+    /// Details.
+    pub capabilities: Vec<Capability>,
+}
+
+/// A sandbox could not be made. Nothing of it is left.
+#[derive(Debug, Error)]
+pub enum CreateSandboxError {
+    /// The image is missing or unusable; the caller can do something about it.
+    #[error("image is not usable: {reason}")]
+    Image {
+        /// For the runtime's log.
+        reason: String,
+    },
+    /// The machine refused a step.
+    #[error("sandbox set-up failed at {stage}: {reason}")]
+    Setup {
+        /// Step.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+    /// The guest did not answer in time.
+    #[error("guest did not become ready within {limit_ms} ms")]
+    Timeout {
+        /// Limit in milliseconds.
+        limit_ms: u64,
+    },
+}
+
+/// A sandbox could not be ended.
+#[derive(Debug, Error)]
+#[error("sandbox could not be ended: {reason}")]
+pub struct DestroySandboxError {
+    /// Why.
+    pub reason: String,
+}
+
+/// Makes, finds and ends sandboxes. Sandboxes outlive the process that made them.
+pub trait SandboxDriver: Send + Sync {
+    /// Its name in the configuration: `native`, `runc`, ...
+    fn name(&self) -> &str;
+
+    /// What this machine gives.
+    fn probe(&self) -> BoxFuture<'_, DriverReport>;
+
+    /// Makes a sandbox whose guest answers. Not cancel-safe in effect: a dropped future may leave a
+    /// sandbox, which [`SandboxDriver::find`] then finds.
+    fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<Sandbox, CreateSandboxError>>;
+
+    /// The live sandbox of a session folder, after a server restart; `None` when it is gone (and then its leftovers are cleaned).
+    fn find<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Option<Sandbox>>;
+
+    /// Resolves when the sandbox has ended, on its own or not.
+    fn wait<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()>;
+
+    /// Kills every process and removes everything but `workspace/` and `shells/`. Idempotent.
+    fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>>;
+
+    /// What it uses now.
+    fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats>;
+}

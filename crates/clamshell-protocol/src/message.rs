@@ -1,0 +1,262 @@
+//! What the frames of kind request, reply and exit say.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol; a guest answers [`Request::Hello`] with its own.
+/// Sandboxes outlive server upgrades, so a server speaks to every version it knows.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What the server asks of the guest. One per connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Is the guest up? Answered with [`Reply::Hello`]; connection ends.
+    Hello,
+    /// Run a command without a terminal. [`Reply::Started`], then `Stdout`/`Stderr` frames as produced and one
+    /// `Exit`. The guest stops reading the pipes while the connection is full. When the server
+    /// hangs up the process tree is killed, unless `keep_running`.
+    Command(CommandSpec),
+    /// Attach to a shell, creating it when it is not running and `create` is given.
+    /// [`Reply::Shell`], then output frames from where `from` says.
+    Shell {
+        /// `[a-zA-Z0-9][a-zA-Z0-9_-]{0,127}`; used as a folder name.
+        shell_id: String,
+        /// How to start it when no such shell is running; `None`: [`ErrorCode::NotFound`].
+        create: Option<Box<ShellSpec>>,
+        /// Where output starts.
+        from: AttachFrom,
+        /// What this attachment may do.
+        access: Access,
+    },
+    /// All shells, running and ended, that this guest started. [`Reply::Shells`]; connection ends.
+    ShellList,
+    /// End a shell: SIGHUP to its session, SIGKILL after `grace_ms`. [`Reply::Done`] when it is gone.
+    ShellClose {
+        /// Which.
+        shell_id: String,
+        /// Milliseconds between SIGHUP and SIGKILL.
+        grace_ms: u64,
+    },
+    /// End everything: SIGTERM and SIGHUP to all, SIGKILL after `grace_ms`, flush logs, exit.
+    /// [`Reply::Done`] just before the guest exits.
+    Shutdown {
+        /// Milliseconds between the polite signals and SIGKILL.
+        grace_ms: u64,
+    },
+}
+
+/// A user inside the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum User {
+    /// uid 0 of the sandbox.
+    Root,
+    /// `agentcore-runtime-user`, uid and gid 1000.
+    Agent,
+}
+
+/// A command without a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSpec {
+    /// Program and arguments; the program is a path or a name looked up in the PATH of `env`.
+    pub argv: Vec<String>,
+    /// The whole environment of the program.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside the sandbox.
+    pub cwd: String,
+    /// Who runs it.
+    pub user: User,
+    /// The whole process tree is killed after this many milliseconds; `None`: never.
+    pub timeout_ms: Option<u64>,
+    /// Whether `Input` frames will come; otherwise standard input is `/dev/null`.
+    pub stdin: bool,
+    /// Go on when the server hangs up; output is dropped from then on.
+    pub keep_running: bool,
+}
+
+/// How to start a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellSpec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The whole environment of the program.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside the sandbox.
+    pub cwd: String,
+    /// Who runs it.
+    pub user: User,
+    /// Columns at the start.
+    pub cols: u16,
+    /// Rows at the start.
+    pub rows: u16,
+    /// Bytes of output kept on disk; the oldest go first.
+    pub log_bytes_max: u64,
+    /// Running shells allowed in this guest, this one included.
+    pub shells_max: u32,
+    /// Ended this many milliseconds after the last attachment that can write is gone; `None`: never.
+    pub detached_timeout_ms: Option<u64>,
+    /// Never end it for being detached while it has a program in the foreground.
+    pub keep: bool,
+}
+
+/// Where the output of an attachment starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachFrom {
+    /// At this offset; a `Gap` comes first when the log no longer reaches back to it. An offset beyond the end of the log is
+    /// [`ErrorCode::OffsetOutOfRange`].
+    Offset(u64),
+    /// The newest so many bytes of this run of the shell.
+    Tail(u64),
+    /// One `Screen` frame that paints the terminal, then what follows it.
+    Screen,
+    /// Only what comes from now on.
+    End,
+}
+
+/// What an attachment may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// See output only. Does not count as attached: watching never keeps a shell alive.
+    Watch,
+    /// Input, resize and kill as well.
+    Write,
+}
+
+/// The guest's answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Hello(GuestInfo),
+    /// To [`Request::Command`].
+    Started {
+        /// Process id inside the sandbox.
+        pid: u32,
+    },
+    /// To [`Request::Shell`].
+    Shell(ShellOpened),
+    /// To [`Request::ShellList`].
+    Shells {
+        /// By shell id.
+        shells: Vec<ShellInfo>,
+    },
+    /// To the requests that only do something.
+    Done,
+    /// The request was refused and changed nothing.
+    Error(WireError),
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    /// For the server to act on.
+    pub code: ErrorCode,
+    /// For its log; never shown to a client.
+    pub message: String,
+}
+
+/// Kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No such running shell.
+    NotFound,
+    /// The limit of running shells is reached.
+    TooManyShells,
+    /// Too many connections or commands at once.
+    Busy,
+    /// The shell id, or another part of the request, is not allowed.
+    Invalid,
+    /// The offset lies beyond the end of the log.
+    OffsetOutOfRange,
+    /// The program could not be started.
+    SpawnFailed,
+    /// The guest is shutting down.
+    ShuttingDown,
+    /// Anything else, for instance a log that cannot be written.
+    Internal,
+}
+
+/// The guest about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestInfo {
+    /// See [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// Running shells.
+    pub shells: u32,
+    /// Running commands.
+    pub commands: u32,
+}
+
+/// An attachment was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellOpened {
+    /// This request started the shell.
+    pub created: bool,
+    /// First offset of this run of the shell. A shell id that is used again goes on in the same log.
+    pub run_offset: u64,
+    /// Oldest offset that the log still has.
+    pub start_offset: u64,
+    /// Offset after the newest byte, at the moment of attaching.
+    pub end_offset: u64,
+    /// Offset at which output of this attachment starts.
+    pub from_offset: u64,
+    /// Offset up to which output had been handed to a writing attachment before this one.
+    pub seen_offset: u64,
+    /// Columns now.
+    pub cols: u16,
+    /// Rows now.
+    pub rows: u16,
+}
+
+/// A shell as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellInfo {
+    /// Its id.
+    pub shell_id: String,
+    /// Process id inside the sandbox of the program started.
+    pub pid: u32,
+    /// What was started.
+    pub argv: Vec<String>,
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+    /// Start of this run, milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// Newest output, milliseconds since 1970.
+    pub last_output_at_ms: u64,
+    /// Oldest offset in the log.
+    pub start_offset: u64,
+    /// First offset of this run.
+    pub run_offset: u64,
+    /// Offset after the newest byte.
+    pub end_offset: u64,
+    /// Attachments that may write.
+    pub writers: u32,
+    /// Attachments that only see.
+    pub watchers: u32,
+    /// When the last writing attachment left, milliseconds since 1970.
+    pub detached_at_ms: Option<u64>,
+    /// See [`ShellSpec::keep`].
+    pub keep: bool,
+    /// How it ended; `None` while it runs.
+    pub exit: Option<Exit>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status; 128 + signal when a signal ended it.
+    pub code: i32,
+    /// The signal.
+    pub signal: Option<i32>,
+    /// Its time was up.
+    pub timed_out: bool,
+}
