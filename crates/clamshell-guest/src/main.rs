@@ -1,1 +1,19 @@
-fn main() {}
+//! The static binary that lives beside every sandbox: as `guest` it is PID 1 inside, as `keeper` it
+//! makes the sandbox and holds it from the outside.
+//!
+//! One binary for both, so that the two processes of a session share their pages.
+
+mod guest;
+mod keeper;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let mode = arguments.next();
+    match mode.as_ref().and_then(|mode| mode.to_str()) {
+        Some("guest") => guest::run(arguments.next()),
+        Some("keeper") => keeper::run(),
+        _ => ExitCode::from(2),
+    }
+}

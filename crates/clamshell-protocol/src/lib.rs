@@ -12,9 +12,11 @@
 //! No I/O here: [`Decoder`] takes bytes and gives frames, [`Frame::encode`] gives bytes.
 
 mod frame;
+mod guest_config;
 mod message;
 
 pub use frame::{Decoder, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, Frame, FrameError};
+pub use guest_config::GuestConfig;
 pub use message::{
     Access, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION, Reply, Request, ShellInfo,
     ShellOpened, ShellSpec, User, WireError,
