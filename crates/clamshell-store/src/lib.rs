@@ -1,1 +1,24 @@
-//! Placeholder until the crate's first module lands.
+//! What must outlive the server: account, access keys, runtimes, endpoints and sessions in SQLite.
+//!
+//! Every method that returns `Ok` has committed: the change survives `kill -9` of the server at the
+//! next instant. Every write is one transaction, so a dropped future changes everything or nothing.
+//! The SQL is kept to what SQLite and Postgres both understand (`$1`, TEXT, BIGINT, BLOB), one file
+//! per resource. No policy here: what a phase means and who may do what is decided above.
+
+mod access_keys;
+mod account;
+mod endpoints;
+mod error;
+mod row;
+mod runtimes;
+mod secrets;
+mod sessions;
+mod store;
+
+pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
+pub use account::Account;
+pub use error::StoreError;
+pub use runtimes::InsertRuntimeError;
+pub use secrets::{MasterKey, MasterKeyError, OpenSecretError, SealError, Secret};
+pub use sessions::{CreateSessionError, SessionFilter, UpdateSessionError};
+pub use store::Store;
