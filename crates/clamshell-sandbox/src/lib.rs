@@ -1,1 +1,3 @@
-//! Placeholder until the crate's first module lands.
+//! Sandboxes: images, and the drivers that make, find and end sandboxes.
+
+pub mod image;

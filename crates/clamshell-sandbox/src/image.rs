@@ -1,0 +1,3 @@
+//! Root file systems of sandboxes.
+
+pub mod oci;
