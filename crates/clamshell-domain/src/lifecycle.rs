@@ -99,10 +99,16 @@ impl Lifecycle {
         self.configuration
     }
 
-    /// Timers of the version that the next compute uses; only for a session without compute.
-    pub fn set_configuration(&mut self, configuration: LifecycleConfiguration) {
-        debug_assert_eq!(self.phase, Phase::Stopped, "a live compute keeps its version");
+    /// Timers of the version that the compute being made has.
+    pub fn reset_configuration(&mut self, configuration: LifecycleConfiguration) {
+        debug_assert_eq!(self.phase, Phase::Provisioning, "a live compute keeps its version");
         self.configuration = configuration;
+    }
+
+    /// The session is being removed: from now on every call conflicts.
+    pub fn retire(&mut self) {
+        debug_assert_eq!(self.phase, Phase::Stopped, "only a stopped session is removed");
+        self.phase = Phase::Stopping;
     }
 
     /// A call that needs the compute arrives.

@@ -1,1 +1,55 @@
-//! Placeholder until the crate's first module lands.
+//! The Clamshell server: both AWS planes of AgentCore Runtime and the extension API on one listener.
+//!
+//! [`Server::new`] opens no port; [`Server::listen`] does. [`run`] is what the command line calls.
+
+mod app;
+mod config;
+mod environment;
+mod guest;
+mod http;
+pub mod local;
+mod server;
+mod session;
+mod time;
+mod tls;
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+
+pub use config::{Config, ConfigError, Overrides, ShellPolicy, Tls};
+pub use server::{RunError, Server};
+pub use tls::TlsError;
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let address = config.listen;
+    let server = Server::new(config).await?;
+    let failed = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let shutdown = server.shutdown_token();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = server.listen(listener) => result,
+        () = asked => Ok(()),
+    }
+}
+
+/// What `GET /clamshell/v1/doctor` answers, without a server.
+pub async fn doctor_local(config: &Config) -> serde_json::Value {
+    let drivers = server::drivers(config);
+    serde_json::json!({ "reports": server::reports(&drivers).await })
+}

@@ -1,1 +1,35 @@
-//! Placeholder until the crate's first module lands.
+//! What tests share: a server in a folder of its own, a signed client, and waiting without sleeping.
+//!
+//! Nothing here is a fake: servers have real stores and real sandboxes, clients real sockets.
+
+#![expect(clippy::print_stderr, reason = "tests say why they skip")]
+
+mod client;
+mod server;
+mod wait;
+
+use std::path::PathBuf;
+
+pub use client::{Client, CommandOutcome, Reply, ShellEvent, ShellSocket};
+pub use server::ServerProcess;
+pub use wait::{eventually, within};
+
+/// The folder with the real AWS clients, or `None` with the reason printed.
+pub fn real_clients() -> Option<PathBuf> {
+    match std::env::var_os("CLAMSHELL_TEST_CLIENTS").map(PathBuf::from) {
+        Some(folder) if folder.is_dir() => Some(folder),
+        Some(folder) => skip(&format!("{} has no clients (run scripts/test)", folder.display())),
+        None => skip("CLAMSHELL_TEST_CLIENTS is not set (run scripts/test)"),
+    }
+}
+
+/// Whether the tests run as root; sandboxes of an ordinary user have fewer walls.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0)
+}
+
+/// Says why a test does not run here.
+pub fn skip<T>(reason: &str) -> Option<T> {
+    eprintln!("skipped: {reason}");
+    None
+}

@@ -1,0 +1,247 @@
+//! What every request handler shares.
+
+use std::{collections::HashMap, sync::Arc};
+
+use clamshell_domain::{
+    AccessKey, AccessKeyId, AccessKeyStatus, AccountId, Clock, EndpointName, Entropy, Region, Runtime,
+    RuntimeId, RuntimeName, SessionId, SessionKey,
+};
+use clamshell_store::{MasterKey, Secret, Store};
+use clamshell_wire::arn::RuntimeArn;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{config::Config, http::ApiError, session::Registry};
+
+/// A secret looked up is used this long without asking the store again; a key disabled through this
+/// server is forgotten at once.
+const KEY_CACHE_MS: u64 = 5_000;
+
+/// Keys remembered at once: more than a server has users.
+const KEY_CACHE_MAX: usize = 1024;
+
+/// A key is noted as used at most so often.
+const KEY_TOUCH_MS: u64 = 60_000;
+
+/// The assembled server.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) account_id: AccountId,
+    pub(crate) region: Region,
+    pub(crate) store: Store,
+    pub(crate) master_key: MasterKey,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) endpoint: std::sync::OnceLock<String>,
+    keys: std::sync::Mutex<HashMap<AccessKeyId, CachedKey>>,
+}
+
+struct CachedKey {
+    key: AccessKey,
+    secret: Arc<Secret>,
+    read_at_ms: u64,
+}
+
+/// A runtime with the endpoint it was asked for through.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) endpoint: EndpointName,
+}
+
+impl Target {
+    /// The name of a session of this target.
+    pub(crate) fn session_key(&self, session_id: SessionId) -> SessionKey {
+        SessionKey {
+            runtime_id: self.runtime.runtime_id.clone(),
+            endpoint: self.endpoint.clone(),
+            session_id,
+        }
+    }
+}
+
+pub(crate) struct AppParts {
+    pub(crate) config: Config,
+    pub(crate) account_id: AccountId,
+    pub(crate) region: Region,
+    pub(crate) store: Store,
+    pub(crate) master_key: MasterKey,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(parts: AppParts) -> Self {
+        let AppParts {
+            config,
+            account_id,
+            region,
+            store,
+            master_key,
+            registry,
+            clock,
+            entropy,
+            tasks,
+            shutdown,
+        } = parts;
+        Self {
+            config,
+            account_id,
+            region,
+            store,
+            master_key,
+            registry,
+            clock,
+            entropy,
+            tasks,
+            shutdown,
+            endpoint: std::sync::OnceLock::new(),
+            keys: std::sync::Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// ARN of a runtime of this server.
+    pub(crate) fn runtime_arn(&self, runtime_id: &RuntimeId) -> RuntimeArn {
+        RuntimeArn {
+            partition: "aws".to_owned(),
+            region: self.region.to_string(),
+            account_id: self.account_id.to_string(),
+            runtime_id: runtime_id.to_string(),
+            endpoint: None,
+        }
+    }
+
+    /// The runtime and endpoint that a data-plane call names: an ARN, or an id together with `account`.
+    ///
+    /// # Errors
+    /// [`ApiError::RuntimeNotFound`] for whatever is not here, other accounts and regions included.
+    pub(crate) async fn target(
+        &self,
+        runtime: &str,
+        qualifier: Option<&str>,
+        account: Option<&str>,
+    ) -> Result<Target, ApiError> {
+        let qualifier = qualifier.unwrap_or("DEFAULT");
+        let not_found =
+            || ApiError::RuntimeNotFound { runtime: runtime.to_owned(), qualifier: qualifier.to_owned() };
+        let endpoint = EndpointName::parse(qualifier).map_err(|_| {
+            clamshell_wire::AwsError::invalid_field(
+                "qualifier",
+                "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}",
+            )
+        })?;
+        let runtime_id = if runtime.starts_with("arn:") {
+            let arn = RuntimeArn::parse(runtime).map_err(|_| invalid_arn())?;
+            if arn.account_id != self.account_id.as_str() || arn.region != self.region.as_str() {
+                return Err(not_found());
+            }
+            RuntimeId::parse(arn.runtime_id).map_err(|_| invalid_arn())?
+        } else {
+            if account.is_some_and(|account| account != self.account_id.as_str()) {
+                return Err(not_found());
+            }
+            RuntimeId::parse(runtime).map_err(|_| invalid_arn())?
+        };
+        self.target_of(&runtime_id, endpoint).await?.ok_or_else(not_found)
+    }
+
+    /// As [`App::target`], and names are understood as well (extension API).
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn named_target(
+        &self,
+        runtime: &str,
+        qualifier: Option<&str>,
+    ) -> Result<Target, ApiError> {
+        if let Ok(name) = RuntimeName::parse(runtime)
+            && let Some(found) = self.store.runtime_by_name(&name).await?
+        {
+            return self.target(found.runtime_id.as_str(), qualifier, None).await;
+        }
+        self.target(runtime, qualifier, None).await
+    }
+
+    async fn target_of(
+        &self,
+        runtime_id: &RuntimeId,
+        endpoint: EndpointName,
+    ) -> Result<Option<Target>, ApiError> {
+        let Some(found) = self.store.endpoint(runtime_id, &endpoint).await? else { return Ok(None) };
+        let runtime = self.store.runtime(runtime_id, Some(found.version)).await?;
+        Ok(runtime.map(|runtime| Target { runtime: Arc::new(runtime), endpoint }))
+    }
+
+    /// The secret of an active access key.
+    ///
+    /// # Errors
+    /// [`ApiError::UnknownAccessKey`] for unknown and inactive ones alike.
+    pub(crate) async fn active_key(self: &Arc<Self>, id: &str) -> Result<(AccessKey, Arc<Secret>), ApiError> {
+        let id = AccessKeyId::parse(id).map_err(|_| ApiError::UnknownAccessKey)?;
+        let now_ms = self.now_ms();
+        if let Some(cached) = self.key_cache().get(&id)
+            && now_ms < cached.read_at_ms.saturating_add(KEY_CACHE_MS)
+        {
+            return Ok((cached.key.clone(), Arc::clone(&cached.secret)));
+        }
+        let found = self.store.secret_of(&self.master_key, &id).await.map_err(|error| {
+            tracing::error!(error = crate::http::chain(&error), "secret of an access key cannot be read");
+            ApiError::Internal("access key")
+        })?;
+        let Some((key, secret)) = found else { return Err(ApiError::UnknownAccessKey) };
+        if key.status != AccessKeyStatus::Active {
+            return Err(ApiError::UnknownAccessKey);
+        }
+        let secret = Arc::new(secret);
+        let mut cache = self.key_cache();
+        if cache.len() >= KEY_CACHE_MAX {
+            cache.clear();
+        }
+        let cached = CachedKey { key: key.clone(), secret: Arc::clone(&secret), read_at_ms: now_ms };
+        cache.insert(id, cached);
+        Ok((key, secret))
+    }
+
+    /// Notes that a key signed something, at most once a minute and not in the caller's time.
+    pub(crate) fn note_key_use(self: &Arc<Self>, key: &AccessKey) {
+        let now_ms = self.now_ms();
+        if key.last_used_at_ms.is_some_and(|last| now_ms < last.saturating_add(KEY_TOUCH_MS)) {
+            return;
+        }
+        if let Some(cached) = self.key_cache().get_mut(&key.access_key_id) {
+            cached.key.last_used_at_ms = Some(now_ms);
+        }
+        let app = Arc::clone(self);
+        let id = key.access_key_id.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = app.store.touch_access_key(&id, now_ms).await {
+                tracing::warn!(error = crate::http::chain(&error), "use of an access key was not noted");
+            }
+        });
+    }
+
+    /// Forgets a cached key, after it was changed.
+    pub(crate) fn forget_key(&self, id: &AccessKeyId) {
+        self.key_cache().remove(id);
+    }
+
+    fn key_cache(&self) -> std::sync::MutexGuard<'_, HashMap<AccessKeyId, CachedKey>> {
+        self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn invalid_arn() -> clamshell_wire::AwsError {
+    clamshell_wire::AwsError::invalid_field(
+        "agentRuntimeArn",
+        "Member must be the ARN or the id of an agent runtime",
+    )
+}

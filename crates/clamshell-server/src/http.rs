@@ -1,0 +1,179 @@
+//! HTTP: from a connection to a handler and back. Both AWS planes and the extension API share one
+//! listener; routing happens on the raw path, because ARNs arrive as one escaped segment.
+
+mod auth;
+mod commands;
+mod error;
+mod extension;
+mod relay;
+mod response;
+mod runtimes;
+mod shells;
+mod stop;
+mod upgrade;
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use clamshell_wire::{
+    Operation,
+    route::{self, PathParams, Route, RouteError},
+};
+use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tracing::Instrument;
+use uuid::Uuid;
+
+pub(crate) use error::{ApiError, chain};
+pub(crate) use extension::generate_key;
+use response::Body;
+
+use crate::app::App;
+
+/// Largest body of an operation that takes JSON: a command of 64 KiB, every character of it escaped, with room.
+const JSON_BODY_BYTES_MAX: usize = 512 * 1024;
+
+/// Answers one request; never fails.
+pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let request_id = Uuid::new_v4();
+    let span = tracing::info_span!("request", id = %request_id, method = %request.method());
+    let response = dispatch(&app, request, request_id).instrument(span.clone()).await;
+    let response = response.unwrap_or_else(|error| {
+        let _entered = span.enter();
+        let aws = error.to_aws();
+        if aws.code.status() >= 500 {
+            tracing::error!(error = chain(&error), "request failed");
+        } else {
+            tracing::debug!(error = chain(&error), code = aws.code.name(), "request refused");
+        }
+        response::aws_error(&aws)
+    });
+    Ok(response::finish(response, request_id))
+}
+
+async fn dispatch(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    request_id: Uuid,
+) -> Result<Response<Body>, ApiError> {
+    if request.method() == Method::OPTIONS {
+        return Ok(response::preflight(request.headers()));
+    }
+    let (parts, body) = request.into_parts();
+    let route = match route::route(parts.method.as_str(), parts.uri.path()) {
+        Ok(route) => route,
+        Err(error) => return Ok(refuse_route(&error)),
+    };
+    match route {
+        Route::Extension(rest) => {
+            let rest = rest.to_owned();
+            extension::handle(app, &rest, parts, body).await
+        }
+        Route::Operation(operation, params) => {
+            let request = ApiRequest { app, parts, request_id, params };
+            request.serve(operation, body).await
+        }
+    }
+}
+
+fn refuse_route(error: &RouteError) -> Response<Body> {
+    let mut response = response::aws_error(&error.aws_error());
+    if let Some(allow) = error.allow().and_then(|allow| HeaderValue::from_str(&allow).ok()) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// A request of an AWS operation, on its way to the handler.
+pub(crate) struct ApiRequest<'a> {
+    pub(crate) app: &'a Arc<App>,
+    pub(crate) parts: Parts,
+    pub(crate) request_id: Uuid,
+    pub(crate) params: PathParams,
+}
+
+impl ApiRequest<'_> {
+    async fn serve(mut self, operation: Operation, body: Incoming) -> Result<Response<Body>, ApiError> {
+        match operation {
+            Operation::InvokeAgentRuntimeCommandShell => {
+                auth::authenticate(self.app, &self.parts, &[]).await?;
+                shells::upgrade(self).await
+            }
+            Operation::InvokeAgentRuntimeCommand => {
+                let body = self.signed_body(body).await?;
+                commands::run(self, &body).await
+            }
+            Operation::StopRuntimeSession => {
+                let body = self.signed_body(body).await?;
+                stop::stop(self, &body).await
+            }
+            Operation::GetAgentRuntime => {
+                self.signed_body(body).await?;
+                runtimes::get(self).await
+            }
+            Operation::ListAgentRuntimes => {
+                self.signed_body(body).await?;
+                runtimes::list(self).await
+            }
+            Operation::GetAgentRuntimeEndpoint => {
+                self.signed_body(body).await?;
+                runtimes::get_endpoint(self).await
+            }
+            Operation::ListAgentRuntimeEndpoints => {
+                self.signed_body(body).await?;
+                runtimes::list_endpoints(self).await
+            }
+            Operation::CreateAgentRuntime
+            | Operation::UpdateAgentRuntime
+            | Operation::DeleteAgentRuntime
+            | Operation::ListAgentRuntimeVersions
+            | Operation::CreateAgentRuntimeEndpoint
+            | Operation::UpdateAgentRuntimeEndpoint
+            | Operation::DeleteAgentRuntimeEndpoint
+            | Operation::TagResource
+            | Operation::UntagResource
+            | Operation::ListTagsForResource
+            | Operation::PutResourcePolicy
+            | Operation::GetResourcePolicy
+            | Operation::DeleteResourcePolicy
+            | Operation::InvokeAgentRuntime
+            | Operation::GetAgentCard
+            | Operation::GetRuntimeProtectedResourceMetadata
+            | Operation::InvokeAgentRuntimeWithWebSocketStream => {
+                Err(ApiError::Wire(RouteError::UnknownOperation.aws_error()))
+            }
+        }
+    }
+
+    async fn signed_body(&mut self, body: Incoming) -> Result<Bytes, ApiError> {
+        let body = read_body(body).await?;
+        auth::authenticate(self.app, &self.parts, &body).await?;
+        Ok(body)
+    }
+
+    /// A request header as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The query, decoded.
+    pub(crate) fn query(&self) -> Result<Vec<(String, String)>, ApiError> {
+        query(&self.parts)
+    }
+}
+
+/// The decoded query of a request.
+pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
+    clamshell_wire::query::parse(parts.uri.query().unwrap_or_default())
+        .map_err(|_| ApiError::Wire(clamshell_wire::AwsError::cannot_parse("The query string is not valid.")))
+}
+
+/// Reads a bounded body.
+pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
+    match Limited::new(body, JSON_BODY_BYTES_MAX).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLong),
+        Err(_) => Err(ApiError::BodyIncomplete),
+    }
+}

@@ -1,0 +1,171 @@
+//! InvokeAgentRuntimeCommand: one command, its output as an event stream while it runs (`runtime.md` 6.6).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use clamshell_domain::SessionId;
+use clamshell_protocol::{Frame, Reply, Request};
+use clamshell_wire::{
+    ErrorCode,
+    command::{CommandRequest, check_session_id},
+    event_stream::{CommandEvents, CommandStatus, OutputStream},
+    headers,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{ApiError, ApiRequest, response::Body};
+use crate::{
+    app::{App, Target},
+    environment,
+    guest::GuestConnection,
+    session::Call,
+};
+
+/// Messages between the guest and a slow client: full ones are 64 KiB, so at most 1 MiB per command. Beyond it the guest
+/// is not read, and beyond its own bound the program waits.
+const MESSAGES_MAX: usize = 16;
+
+/// All output of a command, headers of messages not counted (`runtime.md` section 10).
+const OUTPUT_BYTES_MAX: u64 = 100_000_000;
+
+/// Activity of a command that says nothing is noted so often.
+const STILL_RUNNING: Duration = Duration::from_secs(20);
+
+/// Trace headers that come back as they were sent.
+const ECHOED: [&str; 4] = [headers::TRACE_ID, headers::TRACEPARENT, headers::TRACESTATE, headers::BAGGAGE];
+
+/// Serves the AWS operation.
+pub(super) async fn run(request: ApiRequest<'_>, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let query = request.query()?;
+    let asked = CommandRequest::parse(body)?;
+    let session_id = session_id(request.header(headers::SESSION_ID))?;
+    let find = |name| clamshell_wire::query::find(&query, name);
+    let target = request.app.target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
+    tracing::info!(request = %request.request_id, session = %session_id, command = asked.command, "command");
+    let mut response = start(request.app, target, session_id, asked, false).await?;
+    for name in ECHOED {
+        if let Some(value) = request.parts.headers.get(name) {
+            response.headers_mut().insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    Ok(response)
+}
+
+/// The session id of a header; a new one when the caller gives none.
+pub(super) fn session_id(header: Option<&str>) -> Result<SessionId, ApiError> {
+    match header {
+        None => SessionId::parse(Uuid::new_v4().to_string())
+            .map_err(|_| ApiError::Internal("a UUID has 36 characters")),
+        Some(text) => {
+            check_session_id(text)?;
+            SessionId::parse(text)
+                .map_err(|_| ApiError::Internal("the wire layer checks session ids by the same rule"))
+        }
+    }
+}
+
+/// Starts the command and answers with its stream.
+pub(super) async fn start(
+    app: &Arc<App>,
+    target: Target,
+    session_id: SessionId,
+    asked: CommandRequest,
+    keep_running: bool,
+) -> Result<Response<Body>, ApiError> {
+    let key = target.session_key(session_id);
+    let call = app.registry.call(key, Arc::clone(&target.runtime)).await?;
+    let spec = environment::command(
+        &call.session().runtime(),
+        &app.region,
+        asked.command,
+        u64::from(asked.timeout_s) * 1000,
+        keep_running,
+    );
+    let (reply, guest) = call.compute.guest.ask(Request::Command(spec)).await?;
+    if !matches!(reply, Reply::Started { .. }) {
+        return Err(ApiError::Internal("guest answered a command with something else"));
+    }
+    let session_header = HeaderValue::from_str(call.session().key().session_id.as_str());
+    let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+    app.tasks.spawn(stream(call, guest, sender));
+    let stream = futures_util::stream::unfold(receiver, async |mut receiver: mpsc::Receiver<Bytes>| {
+        receiver.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), receiver))
+    });
+    let mut response = Response::new(http_body_util::StreamBody::new(stream).boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    let out = response.headers_mut();
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(headers::EVENT_STREAM));
+    if let Ok(value) = session_header {
+        out.insert(HeaderName::from_static(headers::SESSION_ID), value);
+    }
+    Ok(response)
+}
+
+/// Moves output from the guest to the client until either ends. Hanging up on the guest ends the command.
+async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>) {
+    let mut events = CommandEvents::new();
+    if client.send(events.content_start()).await.is_err() {
+        return;
+    }
+    let GuestConnection { mut reader, writer: _writer } = guest;
+    let mut sent: u64 = 0;
+    loop {
+        let frame = tokio::select! {
+            frame = reader.next() => frame,
+            () = client.closed() => return,
+            () = tokio::time::sleep(STILL_RUNNING) => {
+                call.activity();
+                continue;
+            }
+        };
+        let last = match frame {
+            Ok(Some(Frame::Stdout(bytes))) => {
+                sent += bytes.len() as u64;
+                deliver(&client, events.deltas(OutputStream::Stdout, &bytes)).await
+            }
+            Ok(Some(Frame::Stderr(bytes))) => {
+                sent += bytes.len() as u64;
+                deliver(&client, events.deltas(OutputStream::Stderr, &bytes)).await
+            }
+            Ok(Some(Frame::Exit(exit))) => {
+                let (code, status) = if exit.timed_out {
+                    (-1, CommandStatus::TimedOut)
+                } else {
+                    (exit.code, CommandStatus::Completed)
+                };
+                let _ = deliver(&client, events.content_stop(code, status)).await;
+                return;
+            }
+            Ok(None) | Err(_) if call.compute.ended.is_cancelled() => {
+                fail(&client, &mut events, "The session was stopped").await;
+                return;
+            }
+            other => {
+                tracing::warn!(?other, "guest broke off a command");
+                fail(&client, &mut events, "The runtime cannot be reached").await;
+                return;
+            }
+        };
+        if last.is_err() {
+            return;
+        }
+        if sent > OUTPUT_BYTES_MAX {
+            fail(&client, &mut events, "The output of the command is above 100 MB").await;
+            return;
+        }
+    }
+}
+
+async fn fail(client: &mpsc::Sender<Bytes>, events: &mut CommandEvents, message: &str) {
+    let _ = deliver(client, events.exception(ErrorCode::RuntimeClientError, message)).await;
+}
+
+async fn deliver(client: &mpsc::Sender<Bytes>, messages: Bytes) -> Result<(), ()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    client.send(messages).await.map_err(|_| ())
+}

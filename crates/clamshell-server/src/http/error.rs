@@ -1,0 +1,216 @@
+//! The only place where an internal error becomes an AWS code, status and message.
+//!
+//! Messages for clients carry no path of the host, no text of a lower layer and no secret; those go
+//! to the log.
+
+use clamshell_protocol::ErrorCode as GuestCode;
+use clamshell_store::StoreError;
+use clamshell_wire::{AwsError, ErrorCode, sigv4::SigV4Error};
+use thiserror::Error;
+
+use crate::{
+    guest::GuestError,
+    session::{CallError, ClaimError, StopError},
+};
+
+/// Everything that can go wrong with a request.
+#[derive(Debug, Error)]
+pub(crate) enum ApiError {
+    /// The wire layer refused the request and says how.
+    #[error("request is not valid: {}", .0.message)]
+    Wire(AwsError),
+    /// The signature does not hold.
+    #[error("request is not authenticated")]
+    Signature(#[from] SigV4Error),
+    /// The key is unknown or inactive.
+    #[error("access key is not known")]
+    UnknownAccessKey,
+    /// No credentials at all.
+    #[error("request carries no credentials")]
+    MissingCredentials,
+    /// The runtime takes another kind of credentials.
+    #[error("authorization method mismatch")]
+    AuthorizationMismatch,
+    /// The body is longer than the operation takes.
+    #[error("body is too long")]
+    BodyTooLong,
+    /// The client hung up in the middle of the body.
+    #[error("body did not arrive")]
+    BodyIncomplete,
+    /// No such runtime or endpoint.
+    #[error("no endpoint {qualifier} of {runtime}")]
+    RuntimeNotFound {
+        /// What the caller asked for.
+        runtime: String,
+        /// The endpoint's name.
+        qualifier: String,
+    },
+    /// No such session, or nothing of it runs.
+    #[error("no running session")]
+    SessionNotFound,
+    /// No such shell.
+    #[error("no such shell")]
+    ShellNotFound,
+    /// No such access key.
+    #[error("no such access key")]
+    AccessKeyNotFound,
+    /// The last active access key stays.
+    #[error("last active access key")]
+    LastAccessKey,
+    /// A session cannot serve the call.
+    #[error("session cannot serve the call")]
+    Call(#[from] CallError),
+    /// A session cannot be stopped.
+    #[error("session cannot be stopped")]
+    Stop(#[from] StopError),
+    /// A shell is being claimed elsewhere.
+    #[error("shell is being claimed")]
+    Claim(#[from] ClaimError),
+    /// The guest refused or cannot be reached.
+    #[error("guest failed")]
+    Guest(#[from] GuestError),
+    /// The request is not a WebSocket upgrade, or not one we speak.
+    #[error("not a WebSocket upgrade: {0}")]
+    Upgrade(&'static str),
+    /// The store failed.
+    #[error("store failed")]
+    Store(#[from] StoreError),
+    /// A shell's log cannot be read.
+    #[error("shell log cannot be read: {0}")]
+    Log(String),
+    /// Anything that should not be.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+impl From<AwsError> for ApiError {
+    fn from(error: AwsError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl ApiError {
+    /// What the client is told.
+    pub(crate) fn to_aws(&self) -> AwsError {
+        match self {
+            Self::Wire(error) => error.clone(),
+            Self::Signature(error) => AwsError::new(ErrorCode::AccessDenied, error.message()),
+            Self::UnknownAccessKey => AwsError::new(
+                ErrorCode::AccessDenied,
+                "The security token included in the request is invalid.",
+            ),
+            Self::MissingCredentials => {
+                AwsError::new(ErrorCode::AccessDenied, "Missing Authentication Token")
+            }
+            Self::AuthorizationMismatch => AwsError::new(
+                ErrorCode::AccessDenied,
+                "Authorization method mismatch. The agent is configured for a different authorization method \
+                 than what was used in your request.",
+            ),
+            Self::BodyTooLong => AwsError::cannot_parse("Request body is too long"),
+            Self::BodyIncomplete => AwsError::cannot_parse("Request body is incomplete"),
+            Self::RuntimeNotFound { runtime, qualifier } => AwsError::new(
+                ErrorCode::ResourceNotFound,
+                format!("No endpoint or agent found with qualifier '{qualifier}' for agent '{runtime}'"),
+            ),
+            Self::SessionNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Session not found"),
+            Self::ShellNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Shell not found"),
+            Self::AccessKeyNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Access key not found"),
+            Self::LastAccessKey => AwsError::new(
+                ErrorCode::Conflict,
+                "The last active access key can be neither disabled nor removed",
+            ),
+            Self::Call(error) => call(error),
+            Self::Stop(error) => stop(error),
+            Self::Claim(ClaimError) => AwsError::new(
+                ErrorCode::Conflict,
+                "The shell is being claimed by another connection at the same moment",
+            ),
+            Self::Guest(error) => guest(error),
+            Self::Upgrade(reason) => AwsError::cannot_parse(*reason),
+            Self::Store(_) | Self::Log(_) | Self::Internal(_) => internal(),
+        }
+    }
+}
+
+fn internal() -> AwsError {
+    AwsError::new(ErrorCode::InternalServer, "An internal error occurred")
+}
+
+fn in_progress() -> AwsError {
+    AwsError::new(ErrorCode::RetryableConflict, "Session operation in progress, please retry")
+}
+
+fn call(error: &CallError) -> AwsError {
+    match error {
+        CallError::Conflict | CallError::ShuttingDown => in_progress(),
+        CallError::StartFailed { .. } => AwsError::new(
+            ErrorCode::RuntimeClientError,
+            "The runtime could not be started. Please check your CloudWatch logs for more information.",
+        )
+        .with_error("RuntimeUnreachable"),
+        CallError::Quota => AwsError::new(
+            ErrorCode::ServiceQuotaExceeded,
+            "The number of sessions has reached the limit maxVms of this server",
+        ),
+        CallError::Store(_) => internal(),
+    }
+}
+
+fn stop(error: &StopError) -> AwsError {
+    match error {
+        StopError::NotRunning => AwsError::new(ErrorCode::ResourceNotFound, "Session not found"),
+        StopError::Conflict => in_progress(),
+        StopError::Failed { .. } => internal(),
+    }
+}
+
+fn guest(error: &GuestError) -> AwsError {
+    match error {
+        GuestError::Refused(refusal) => match refusal.code {
+            GuestCode::NotFound => AwsError::new(ErrorCode::ResourceNotFound, "Shell not found"),
+            GuestCode::TooManyShells => AwsError::new(
+                ErrorCode::RuntimeClientError,
+                "Maximum number of open shells reached for this session. Close a shell and retry.",
+            )
+            .with_error("ShellLimitExceeded"),
+            GuestCode::Busy => {
+                AwsError::new(ErrorCode::Throttling, "Too many operations at once in this session")
+            }
+            GuestCode::Invalid => AwsError::new(ErrorCode::RuntimeClientError, "The shell id is not valid")
+                .with_error("InvalidShellId"),
+            GuestCode::OffsetOutOfRange => {
+                AwsError::invalid_field("from", "Offset must not lie beyond the end")
+            }
+            GuestCode::SpawnFailed => AwsError::new(
+                ErrorCode::RuntimeClientError,
+                "The program could not be started in the runtime. Its image must contain /bin/bash.",
+            )
+            .with_error("SpawnFailed"),
+            GuestCode::ShuttingDown => in_progress(),
+            GuestCode::Internal => unreachable_runtime(),
+        },
+        GuestError::Io(_)
+        | GuestError::Protocol(_)
+        | GuestError::HungUp
+        | GuestError::Timeout
+        | GuestError::Unexpected => unreachable_runtime(),
+    }
+}
+
+fn unreachable_runtime() -> AwsError {
+    AwsError::new(ErrorCode::RuntimeClientError, "The runtime cannot be reached")
+        .with_error("RuntimeUnreachable")
+}
+
+/// An error with all its causes in one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

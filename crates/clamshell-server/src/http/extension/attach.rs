@@ -1,0 +1,101 @@
+//! Attach to a shell from an offset, a tail, its screen or its end; write or watch.
+
+use std::sync::Arc;
+
+use clamshell_protocol::{Access, AttachFrom, Reply, Request};
+use clamshell_wire::{AwsError, query::find};
+use http::{Response, request::Parts};
+
+use super::{find_session, shell_id};
+use crate::{
+    app::App,
+    environment,
+    http::{
+        ApiError,
+        relay::{Relay, Style},
+        response::Body,
+        upgrade,
+    },
+};
+
+pub(super) async fn upgrade(
+    app: &Arc<App>,
+    parts: Parts,
+    query: &[(String, String)],
+    session_id: &str,
+    shell: &str,
+) -> Result<Response<Body>, ApiError> {
+    let handshake = upgrade::handshake(parts)?;
+    let shell_id = shell_id(shell)?;
+    let from = parse_from(find(query, "from").unwrap_or("screen"))?;
+    let access = match find(query, "access").unwrap_or("write") {
+        "write" => Access::Write,
+        "watch" => Access::Watch,
+        _ => return Err(AwsError::invalid_field("access", "Member must be one of: [write, watch]").into()),
+    };
+    let create = flag(query, "create")?;
+    let keep = flag(query, "keep")?;
+    let (target, session) = find_session(app, query, session_id).await?;
+
+    let (session, compute) = if create && access == Access::Write {
+        let key = target.session_key(super::parse_session_id(session_id)?);
+        let call = app.registry.call(key, Arc::clone(&target.runtime)).await?;
+        (Arc::clone(call.session()), call.compute.clone())
+    } else {
+        // Watching, and looking for a shell that must be there, wakes nothing.
+        let session = session.ok_or(ApiError::SessionNotFound)?;
+        let compute = session.compute().ok_or(ApiError::SessionNotFound)?;
+        (session, compute)
+    };
+    let spec = create.then(|| Box::new(environment::shell(&app.region, &app.config.shells, keep)));
+    let ask = Request::Shell { shell_id: shell_id.to_string(), create: spec, from, access };
+    let (reply, guest) = compute.guest.ask(ask).await?;
+    let Reply::Shell(opened) = reply else {
+        return Err(ApiError::Internal("guest answered a shell with something else"));
+    };
+    let relay =
+        Relay { app: Arc::clone(app), session, compute, shell_id, opened, access, style: Style::Attach };
+    Ok(handshake.accept(app, move |socket| relay.run(socket, guest)))
+}
+
+fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let from = match text.split_once(':') {
+        Some(("offset", offset)) => number(offset).map(AttachFrom::Offset),
+        Some(("tail", bytes)) => number(bytes).map(AttachFrom::Tail),
+        None if text == "screen" => Some(AttachFrom::Screen),
+        None if text == "end" => Some(AttachFrom::End),
+        _ => None,
+    };
+    from.ok_or_else(|| {
+        AwsError::invalid_field("from", "Member must be offset:N, tail:N, screen or end").into()
+    })
+}
+
+fn flag(query: &[(String, String)], name: &str) -> Result<bool, ApiError> {
+    match find(query, name) {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(_) => Err(AwsError::invalid_field(name, "Member must be one of: [true, false]").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_from() {
+        let check =
+            |text: &str, expect: Option<AttachFrom>| assert_eq!(parse_from(text).ok(), expect, "{text}");
+        check("offset:0", Some(AttachFrom::Offset(0)));
+        check("offset:18446744073709551615", Some(AttachFrom::Offset(u64::MAX)));
+        check("tail:65536", Some(AttachFrom::Tail(65_536)));
+        check("screen", Some(AttachFrom::Screen));
+        check("end", Some(AttachFrom::End));
+        check("offset:-1", None);
+        check("offset:", None);
+        check("screen:1", None);
+        check("", None);
+    }
+}

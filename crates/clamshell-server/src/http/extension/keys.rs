@@ -1,0 +1,118 @@
+//! Access keys: create, list, disable, enable, remove.
+
+use base64::Engine;
+use clamshell_domain::{AccessKey, AccessKeyId, AccessKeyStatus};
+use clamshell_store::{ChangeAccessKeyError, Secret};
+use clamshell_wire::AwsError;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Ask;
+use crate::{
+    app::App,
+    http::{
+        ApiError, chain,
+        response::{self, Body},
+    },
+    time::rfc3339,
+};
+
+/// Bytes of randomness in a secret: 40 characters of base64, as AWS's secrets have.
+const SECRET_BYTES: usize = 30;
+
+/// Longest user name.
+const USER_NAME_CHARS_MAX: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CreateKey {
+    user_name: Option<String>,
+}
+
+pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
+    let keys: Vec<Value> = ask.app.store.list_access_keys().await?.iter().map(view).collect();
+    Ok(response::json(StatusCode::OK, &json!({ "keys": keys })))
+}
+
+pub(super) async fn create(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
+    let asked: CreateKey = if ask.body.is_empty() {
+        CreateKey { user_name: None }
+    } else {
+        serde_json::from_slice(&ask.body).map_err(|_| AwsError::cannot_parse("The body is not valid JSON"))?
+    };
+    let user_name = asked.user_name.unwrap_or_else(|| "user".to_owned());
+    let length = user_name.chars().count();
+    if length == 0 || length > USER_NAME_CHARS_MAX || user_name.chars().any(char::is_control) {
+        return Err(
+            AwsError::invalid_field("userName", "Member must have 1 to 128 printable characters").into()
+        );
+    }
+    let (key, secret) = new_key(ask.app, user_name);
+    ask.app.store.insert_access_key(&ask.app.master_key, &key, &secret).await.map_err(|error| {
+        tracing::error!(error = chain(&error), "access key was not stored");
+        ApiError::Internal("access key")
+    })?;
+    let mut value = view(&key);
+    value["secretAccessKey"] = json!(secret.expose_text());
+    Ok(response::json(StatusCode::CREATED, &value))
+}
+
+/// A fresh key pair, not stored yet.
+pub(crate) fn new_key(app: &App, user_name: String) -> (AccessKey, Secret) {
+    generate(&*app.entropy, app.now_ms(), user_name)
+}
+
+/// A fresh key pair.
+pub(crate) fn generate(
+    entropy: &dyn clamshell_domain::Entropy,
+    now_ms: u64,
+    user_name: String,
+) -> (AccessKey, Secret) {
+    let mut bytes = [0; SECRET_BYTES];
+    entropy.fill(&mut bytes);
+    let secret = Secret::new(base64::engine::general_purpose::STANDARD.encode(bytes));
+    let key = AccessKey {
+        access_key_id: AccessKeyId::generate(entropy),
+        user_name,
+        status: AccessKeyStatus::Active,
+        created_at_ms: now_ms,
+        last_used_at_ms: None,
+    };
+    (key, secret)
+}
+
+pub(super) async fn set_active(ask: &Ask<'_>, id: &str, active: bool) -> Result<Response<Body>, ApiError> {
+    let id = AccessKeyId::parse(id).map_err(|_| ApiError::AccessKeyNotFound)?;
+    let status = if active { AccessKeyStatus::Active } else { AccessKeyStatus::Inactive };
+    ask.app.store.set_access_key_status(&id, status, false).await.map_err(refused)?;
+    ask.app.forget_key(&id);
+    let keys = ask.app.store.list_access_keys().await?;
+    let key = keys.iter().find(|key| key.access_key_id == id).ok_or(ApiError::AccessKeyNotFound)?;
+    Ok(response::json(StatusCode::OK, &view(key)))
+}
+
+pub(super) async fn remove(ask: &Ask<'_>, id: &str) -> Result<Response<Body>, ApiError> {
+    let id = AccessKeyId::parse(id).map_err(|_| ApiError::AccessKeyNotFound)?;
+    ask.app.store.remove_access_key(&id, false).await.map_err(refused)?;
+    ask.app.forget_key(&id);
+    Ok(response::empty(StatusCode::NO_CONTENT))
+}
+
+fn refused(error: ChangeAccessKeyError) -> ApiError {
+    match error {
+        ChangeAccessKeyError::NotFound { .. } => ApiError::AccessKeyNotFound,
+        ChangeAccessKeyError::LastActive { .. } => ApiError::LastAccessKey,
+        ChangeAccessKeyError::Store(error) => ApiError::Store(error),
+    }
+}
+
+fn view(key: &AccessKey) -> Value {
+    json!({
+        "accessKeyId": key.access_key_id,
+        "userName": key.user_name,
+        "status": key.status,
+        "createdAt": rfc3339(key.created_at_ms),
+        "lastUsedAt": key.last_used_at_ms.map(rfc3339),
+    })
+}

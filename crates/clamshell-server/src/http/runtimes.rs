@@ -1,0 +1,119 @@
+//! What the control plane tells about runtimes and endpoints: Get and List (`runtime.md` 4.5).
+
+use clamshell_domain::{Artifact, Endpoint, NetworkMode, Runtime, RuntimeId};
+use clamshell_wire::AwsError;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{
+    ApiError, ApiRequest,
+    response::{self, Body},
+};
+use crate::{app::App, time::rfc3339};
+
+/// GetAgentRuntime.
+pub(super) async fn get(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let query = request.query()?;
+    let id = runtime_id(&request)?;
+    let version = match clamshell_wire::query::find(&query, "version") {
+        None => None,
+        Some(text) => Some(
+            text.parse::<u32>().ok().filter(|version| (1..=99_999).contains(version)).ok_or_else(|| {
+                AwsError::invalid_field(
+                    "agentRuntimeVersion",
+                    "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})",
+                )
+            })?,
+        ),
+    };
+    let runtime = request.app.store.runtime(&id, version).await?.ok_or_else(|| not_found(&id))?;
+    Ok(response::json(StatusCode::OK, &detail(request.app, &runtime)))
+}
+
+/// ListAgentRuntimes. One page holds them all: pagination comes with runtimes that callers create.
+pub(super) async fn list(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let runtimes = request.app.store.list_runtimes().await?;
+    let items: Vec<Value> = runtimes.iter().rev().map(|runtime| item(request.app, runtime)).collect();
+    Ok(response::json(StatusCode::OK, &json!({ "agentRuntimes": items })))
+}
+
+/// GetAgentRuntimeEndpoint.
+pub(super) async fn get_endpoint(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let id = runtime_id(&request)?;
+    let target = request.app.target(id.as_str(), Some(&request.params.endpoint_name), None).await?;
+    let endpoint = request.app.store.endpoint(&id, &target.endpoint).await?.ok_or_else(|| not_found(&id))?;
+    Ok(response::json(StatusCode::OK, &endpoint_item(request.app, &endpoint)))
+}
+
+/// ListAgentRuntimeEndpoints.
+pub(super) async fn list_endpoints(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let id = runtime_id(&request)?;
+    let endpoints = request.app.store.list_endpoints(&id).await?;
+    if endpoints.is_empty() {
+        return Err(not_found(&id));
+    }
+    let items: Vec<Value> = endpoints.iter().map(|endpoint| endpoint_item(request.app, endpoint)).collect();
+    Ok(response::json(StatusCode::OK, &json!({ "runtimeEndpoints": items })))
+}
+
+fn runtime_id(request: &ApiRequest<'_>) -> Result<RuntimeId, ApiError> {
+    RuntimeId::parse(request.params.runtime.as_str()).map_err(|_| {
+        let rule =
+            "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,99}-[a-zA-Z0-9]{10}";
+        AwsError::invalid_field("agentRuntimeId", rule).into()
+    })
+}
+
+fn not_found(id: &RuntimeId) -> ApiError {
+    ApiError::RuntimeNotFound { runtime: id.to_string(), qualifier: "DEFAULT".to_owned() }
+}
+
+fn item(app: &App, runtime: &Runtime) -> Value {
+    json!({
+        "agentRuntimeArn": app.runtime_arn(&runtime.runtime_id).to_string(),
+        "agentRuntimeId": runtime.runtime_id,
+        "agentRuntimeVersion": runtime.version.to_string(),
+        "agentRuntimeName": runtime.name,
+        "description": runtime.description,
+        "lastUpdatedAt": rfc3339(runtime.created_at_ms),
+        "status": "READY",
+    })
+}
+
+fn detail(app: &App, runtime: &Runtime) -> Value {
+    let mut value = item(app, runtime);
+    value["createdAt"] = json!(rfc3339(runtime.created_at_ms));
+    value["roleArn"] = json!(format!("arn:aws:iam::{}:role/clamshell-none", app.account_id));
+    value["networkConfiguration"] = json!({ "networkMode": match runtime.network {
+        // The model knows PUBLIC and VPC; a session without network is told in the extension API.
+        NetworkMode::Sandbox | NetworkMode::Public => "PUBLIC",
+    } });
+    value["lifecycleConfiguration"] = json!({
+        "idleRuntimeSessionTimeout": runtime.lifecycle.idle_timeout_s,
+        "maxLifetime": runtime.lifecycle.max_lifetime_s,
+    });
+    value["agentRuntimeArtifact"] = json!({ "containerConfiguration": { "containerUri": match &runtime.artifact {
+        Artifact::Host => "host".to_owned(),
+        Artifact::Directory { path } => format!("dir:{}", path.display()),
+        Artifact::Oci { path, .. } => format!("oci:{}", path.display()),
+    } } });
+    value["environmentVariables"] = json!(runtime.environment);
+    value["metadataConfiguration"] = json!({ "requireMMDSV2": true });
+    value["protocolConfiguration"] = json!({ "serverProtocol": "HTTP" });
+    value
+}
+
+fn endpoint_item(app: &App, endpoint: &Endpoint) -> Value {
+    let arn = app.runtime_arn(&endpoint.runtime_id);
+    json!({
+        "name": endpoint.name,
+        "id": format!("{}-{}", endpoint.name, endpoint.runtime_id.as_str().rsplit('-').next().unwrap_or_default()),
+        "agentRuntimeEndpointArn": arn.with_endpoint(endpoint.name.as_str()).to_string(),
+        "agentRuntimeArn": arn.to_string(),
+        "status": "READY",
+        "createdAt": rfc3339(endpoint.created_at_ms),
+        "lastUpdatedAt": rfc3339(endpoint.updated_at_ms),
+        "liveVersion": endpoint.version.to_string(),
+        "targetVersion": endpoint.version.to_string(),
+    })
+}

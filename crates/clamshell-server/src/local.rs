@@ -1,0 +1,117 @@
+//! What a server leaves in its data directory for commands of the same machine.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use clamshell_domain::SystemEntropy;
+use clamshell_store::{MasterKey, Store};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A running server, as written to `server.json` once it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerInfo {
+    /// Its process.
+    pub pid: u32,
+    /// Base URL without a slash at the end.
+    pub endpoint: String,
+    /// Account of all its ARNs.
+    pub account_id: String,
+    /// Region of all its ARNs.
+    pub region: String,
+    /// ARN of the runtime `default`.
+    pub default_runtime_arn: String,
+    /// Certificate of its CA, when it speaks TLS with a certificate of its own.
+    pub ca_path: Option<PathBuf>,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// The first access key.
+#[derive(Clone)]
+pub struct RootCredentials {
+    /// Public half.
+    pub access_key_id: String,
+    /// Secret half.
+    pub secret_access_key: String,
+}
+
+impl std::fmt::Debug for RootCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RootCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// The root credentials cannot be read.
+#[derive(Debug, Error)]
+pub enum RootCredentialsError {
+    /// No server has ever run on this data directory.
+    #[error("{} holds no Clamshell data", data_dir.display())]
+    NoData {
+        /// The directory.
+        data_dir: PathBuf,
+    },
+    /// The store refuses.
+    #[error("cannot open the store")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The root key was removed.
+    #[error("there is no root access key any more")]
+    Removed,
+}
+
+/// `$XDG_DATA_HOME/clamshell`, or `~/.local/share/clamshell`, or a folder below `/var/lib` for a user without a home.
+pub fn default_data_dir() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib"))
+        .join("clamshell")
+}
+
+/// What the latest server of this data directory wrote; it may have ended since.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn read_server_info(data_dir: &Path) -> io::Result<Option<ServerInfo>> {
+    match std::fs::read(data_dir.join("server.json")) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn write_server_info(data_dir: &Path, info: &ServerInfo) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(info).map_err(io::Error::other)?;
+    let fresh = data_dir.join("server.json.new");
+    std::fs::write(&fresh, text)?;
+    std::fs::rename(fresh, data_dir.join("server.json"))
+}
+
+/// The root access key, for whoever can read the data directory and its master key.
+///
+/// # Errors
+/// [`RootCredentialsError`].
+pub async fn root_credentials(data_dir: &Path) -> Result<RootCredentials, RootCredentialsError> {
+    let database = data_dir.join("clamshell.db");
+    if !database.exists() {
+        return Err(RootCredentialsError::NoData { data_dir: data_dir.to_owned() });
+    }
+    let boxed = |error: Box<dyn std::error::Error + Send + Sync>| RootCredentialsError::Store(error);
+    let master = MasterKey::load_or_create(&data_dir.join("master.key"), &SystemEntropy)
+        .map_err(|error| boxed(Box::new(error)))?;
+    let store = Store::open(&database).await.map_err(|error| boxed(Box::new(error)))?;
+    let keys = store.list_access_keys().await.map_err(|error| boxed(Box::new(error)))?;
+    let root = keys.into_iter().find(|key| key.user_name == "root").ok_or(RootCredentialsError::Removed)?;
+    let secret = store
+        .secret_of(&master, &root.access_key_id)
+        .await
+        .map_err(|error| boxed(Box::new(error)))?
+        .ok_or(RootCredentialsError::Removed)?;
+    Ok(RootCredentials {
+        access_key_id: root.access_key_id.to_string(),
+        secret_access_key: secret.1.expose_text().ok_or(RootCredentialsError::Removed)?.to_owned(),
+    })
+}

@@ -1,0 +1,373 @@
+//! The server as a whole: assembled from a configuration, then given a listener.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clamshell_domain::{
+    AccountId, Artifact, Clock, DriverReport, Entropy, NetworkMode, Runtime, RuntimeId, RuntimeName,
+    SandboxDriver, SystemClock, SystemEntropy,
+};
+use clamshell_sandbox::{NativeDriver, NativeOptions};
+use clamshell_store::{MasterKey, MasterKeyError, Store, StoreError};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::{App, AppParts},
+    config::{Config, Tls},
+    http,
+    local::{ServerInfo, write_server_info},
+    session::{Registry, RegistryParts},
+    tls::{self, TlsError},
+};
+
+/// A client has this long to say its request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A TLS handshake has this long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Name of the runtime that the first start makes.
+const DEFAULT_RUNTIME: &str = "default";
+
+/// The server cannot start or go on.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The data directory cannot be used.
+    #[error("cannot use data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another server has the data directory.
+    #[error("another server is running on {}", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store.
+    #[error("cannot open the store")]
+    Store(#[from] StoreError),
+    /// The master key.
+    #[error("cannot use the master key")]
+    MasterKey(#[from] MasterKeyError),
+    /// First start.
+    #[error("cannot set up the account: {reason}")]
+    FirstStart {
+        /// What.
+        reason: String,
+    },
+    /// TLS.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
+    /// No such driver.
+    #[error("driver `{driver}` cannot be used: {reason}")]
+    Driver {
+        /// Its name.
+        driver: String,
+        /// Why.
+        reason: String,
+    },
+    /// The listener.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An assembled server without a listener.
+pub struct Server {
+    app: Arc<App>,
+    tls: Option<TlsAcceptor>,
+    default_runtime: RuntimeId,
+    // Held for the life of the server: one server per data directory.
+    _lock: File,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Opens the store, takes up the sessions of an earlier process, and makes what the first start makes. Opens no port.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn new(config: Config) -> Result<Self, RunError> {
+        Self::with_ports(config, Arc::new(SystemClock), Arc::new(SystemEntropy)).await
+    }
+
+    /// As [`Server::new`], with time and randomness passed in.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn with_ports(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, RunError> {
+        let data_dir = config.data_dir.clone();
+        let lock = prepare(&data_dir)?;
+        let store = Store::open(&data_dir.join("clamshell.db")).await?;
+        let master_key = MasterKey::load_or_create(&data_dir.join("master.key"), &*entropy)?;
+        let account = store.ensure_account(&*clock, &*entropy, config.region.clone()).await?;
+        ensure_root_key(&store, &master_key, &*clock, &*entropy).await?;
+        let default_runtime = ensure_default_runtime(&store, &config, &*clock, &*entropy).await?;
+        tls::ensure_ca(&data_dir, clock.now_ms())?;
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => {
+                let made = tls::server_config(tls, &data_dir, &account.region, clock.now_ms())?;
+                Some(TlsAcceptor::from(made))
+            }
+        };
+        let drivers = drivers(&config);
+        if !drivers.contains_key(&config.driver) {
+            let mut known: Vec<_> = drivers.keys().cloned().collect();
+            known.sort();
+            let reason = format!("it is none of {}", known.join(", "));
+            return Err(RunError::Driver { driver: config.driver, reason });
+        }
+        let tasks = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        let registry = Registry::load(RegistryParts {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            region: account.region.clone(),
+            drivers,
+            default_driver: config.driver.clone(),
+            data_dir: data_dir.clone(),
+            storage_retention_ms: config.storage_retention_ms,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        })
+        .await?;
+        let app = Arc::new(App::new(AppParts {
+            config,
+            account_id: account.account_id,
+            region: account.region,
+            store,
+            master_key,
+            registry,
+            clock,
+            entropy,
+            tasks,
+            shutdown,
+        }));
+        Ok(Self { app, tls, default_runtime, _lock: lock })
+    }
+
+    /// Account of this server's ARNs.
+    pub fn account_id(&self) -> &AccountId {
+        &self.app.account_id
+    }
+
+    /// Cancel it to drain and end.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.app.shutdown.clone()
+    }
+
+    /// Serves until the shutdown token is cancelled, then drains: sockets get 1001, open requests some seconds;
+    /// sandboxes go on.
+    ///
+    /// # Errors
+    /// [`RunError`] when the listener is of no use.
+    pub async fn listen(self, listener: TcpListener) -> Result<(), RunError> {
+        let app = self.app;
+        let data_dir = app.config.data_dir.clone();
+        let failed = |source| RunError::Listen { address: app.config.listen, source };
+        let address = listener.local_addr().map_err(failed)?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{address}");
+        let _ = app.endpoint.set(endpoint.clone());
+        let info = ServerInfo {
+            pid: std::process::id(),
+            endpoint: endpoint.clone(),
+            account_id: app.account_id.to_string(),
+            region: app.region.to_string(),
+            default_runtime_arn: app.runtime_arn(&self.default_runtime).to_string(),
+            ca_path: matches!(app.config.tls, Some(Tls::LocalCa { .. })).then(|| data_dir.join("ca.pem")),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        write_server_info(&data_dir, &info)
+            .map_err(|source| RunError::DataDir { path: data_dir.clone(), source })?;
+        tracing::info!(endpoint, "listening");
+
+        app.tasks.spawn(Arc::clone(&app.registry).reap());
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = app.shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(connection(Arc::clone(&app), self.tls.clone(), stream));
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: going round at full speed would not help.
+                    tracing::warn!(%error, "connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        tracing::info!("draining");
+        connections.close();
+        app.tasks.close();
+        let drained = async {
+            connections.wait().await;
+            app.tasks.wait().await;
+        };
+        let patience = Duration::from_millis(app.config.drain_timeout_ms);
+        if tokio::time::timeout(patience, drained).await.is_err() {
+            tracing::warn!("connections were cut at the end of the drain");
+        }
+        app.store.close().await;
+        Ok(())
+    }
+}
+
+async fn connection(app: Arc<App>, tls: Option<TlsAcceptor>, stream: tokio::net::TcpStream) {
+    match tls {
+        None => serve(app, TokioIo::new(stream)).await,
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve(app, TokioIo::new(stream)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        },
+    }
+}
+
+async fn serve<I>(app: Arc<App>, io: I)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    let shutdown = app.shutdown.clone();
+    let service = hyper::service::service_fn(move |request| http::handle(Arc::clone(&app), request));
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "connection ended badly");
+    }
+}
+
+/// Makes the data directory private, and takes its lock.
+fn prepare(data_dir: &Path) -> Result<File, RunError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let failed = |source| RunError::DataDir { path: data_dir.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed)?;
+    std::fs::set_permissions(data_dir, PermissionsExt::from_mode(0o700)).map_err(failed)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir.join("sessions"))
+        .map_err(failed)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("lock"))
+        .map_err(failed)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::InUse { path: data_dir.to_owned() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+async fn ensure_root_key(
+    store: &Store,
+    master_key: &MasterKey,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<(), RunError> {
+    if !store.list_access_keys().await?.is_empty() {
+        return Ok(());
+    }
+    let (key, secret) = http::generate_key(entropy, clock.now_ms(), "root".to_owned());
+    store
+        .insert_access_key(master_key, &key, &secret)
+        .await
+        .map_err(|error| RunError::FirstStart { reason: http::chain(&error) })
+}
+
+async fn ensure_default_runtime(
+    store: &Store,
+    config: &Config,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<RuntimeId, RunError> {
+    let first_start = |reason: String| RunError::FirstStart { reason };
+    let name = RuntimeName::parse(DEFAULT_RUNTIME).map_err(|error| first_start(error.to_string()))?;
+    if let Some(runtime) = store.runtime_by_name(&name).await? {
+        return Ok(runtime.runtime_id);
+    }
+    let runtime = Runtime {
+        runtime_id: RuntimeId::generate(&name, entropy),
+        name,
+        version: 1,
+        description: "This machine's own system, isolated".to_owned(),
+        artifact: Artifact::Host,
+        environment: std::collections::BTreeMap::new(),
+        lifecycle: clamshell_domain::LifecycleConfiguration::default(),
+        limits: config.limits,
+        network: NetworkMode::Sandbox,
+        driver: None,
+        created_at_ms: clock.now_ms(),
+    };
+    store.insert_runtime(&runtime).await.map_err(|error| first_start(http::chain(&error)))?;
+    Ok(runtime.runtime_id)
+}
+
+/// Every driver there is; whether it works on this machine is its own report's matter.
+pub(crate) fn drivers(config: &Config) -> HashMap<String, Arc<dyn SandboxDriver>> {
+    let mut options = NativeOptions::new(&config.data_dir);
+    options.host_includes = config.host_image_include.clone();
+    let native: Arc<dyn SandboxDriver> = Arc::new(NativeDriver::new(options));
+    HashMap::from([(native.name().to_owned(), native)])
+}
+
+/// What each driver finds out about this machine, by name.
+pub(crate) async fn reports(drivers: &HashMap<String, Arc<dyn SandboxDriver>>) -> Vec<DriverReport> {
+    let mut reports = Vec::with_capacity(drivers.len());
+    for driver in drivers.values() {
+        reports.push(driver.probe().await);
+    }
+    // The default first, then by name.
+    reports.sort_by_key(|report| (report.driver != "native", report.driver.clone()));
+    reports
+}

@@ -1,0 +1,197 @@
+//! The steps that take time: making a compute, ending it, taking it up again after a server start.
+
+use std::{sync::Arc, time::Duration};
+
+use clamshell_domain::{CreateSandboxError, Lifecycle, Phase, Sandbox, StopReason};
+use clamshell_protocol::Request;
+use tokio_util::sync::CancellationToken;
+
+use super::{CallError, Compute, Registry, Session, StopError, registry::private_folder};
+use crate::guest::GuestAddress;
+
+/// What programs get between SIGTERM and SIGKILL when their session stops; AWS takes up to 15 s, a
+/// caller of StopRuntimeSession waits for it.
+const STOP_GRACE_MS: u64 = 2_000;
+
+/// How long the guest may take beyond the grace before it is killed with everything in it.
+const STOP_PATIENCE: Duration = Duration::from_millis(STOP_GRACE_MS + 3_000);
+
+impl Registry {
+    /// Makes the compute of a session whose life cycle is in [`Phase::Provisioning`].
+    pub(super) async fn provision(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), CallError> {
+        let outcome = self.make_compute(session).await;
+        match outcome {
+            Ok(sandbox) => {
+                self.running(session, sandbox, None);
+                // Recovery finds a running sandbox by itself, so the caller need not wait for this row.
+                let registry = Arc::clone(self);
+                let session = Arc::clone(session);
+                self.tasks.spawn(async move { registry.save(&session).await });
+                Ok(())
+            }
+            Err(error) => {
+                {
+                    let mut state = session.lock();
+                    state.lifecycle.provision_failed();
+                    state.record.phase = Phase::Stopped;
+                    state.record.stopped_at_ms = Some(self.now_ms());
+                    state.record.stop_reason = Some(StopReason::StartFailed);
+                }
+                session.note_change();
+                tracing::warn!(session = %session.key().session_id, error = %error, "session did not start");
+                self.save(session).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_compute(&self, session: &Arc<Session>) -> Result<Sandbox, CallError> {
+        let was_stopped = {
+            let mut state = session.lock();
+            let was_stopped = state.record.phase == Phase::Stopped;
+            state.record.phase = Phase::Provisioning;
+            state.record.runtime_version = state.runtime.version;
+            was_stopped
+        };
+        if was_stopped {
+            let record = session.record();
+            self.store.update_session(&record).await.map_err(|error| CallError::Store(Box::new(error)))?;
+        }
+        let spec = self.spec(session);
+        private_folder(&spec.session_dir)
+            .map_err(|error| CallError::StartFailed { reason: format!("session folder: {error}") })?;
+        session.driver.create(&spec).await.map_err(|error| match error {
+            CreateSandboxError::Image { .. }
+            | CreateSandboxError::Setup { .. }
+            | CreateSandboxError::Timeout { .. } => CallError::StartFailed { reason: error.to_string() },
+        })
+    }
+
+    /// Takes a live sandbox as the session's compute and watches over it.
+    fn running(self: &Arc<Self>, session: &Arc<Session>, sandbox: Sandbox, since: Option<(u64, u64)>) {
+        let guest = match GuestAddress::in_folder(&session.folder().join("run")) {
+            Ok(guest) => guest,
+            Err(error) => {
+                tracing::error!(session = %session.key().session_id, %error, "run folder vanished");
+                session.lock().lifecycle.stopped_now();
+                return;
+            }
+        };
+        let compute = Compute { sandbox: Arc::new(sandbox), guest, ended: CancellationToken::new() };
+        let now_ms = self.now_ms();
+        {
+            let mut state = session.lock();
+            match since {
+                None => {
+                    state.lifecycle.provisioned(now_ms);
+                    state.record.started_at_ms = Some(now_ms);
+                }
+                Some((started_at_ms, last_activity_ms)) => {
+                    let configuration = state.lifecycle.configuration();
+                    state.lifecycle = Lifecycle::running(configuration, started_at_ms, last_activity_ms);
+                }
+            }
+            state.record.phase = Phase::Running;
+            state.record.stop_reason = None;
+            state.record.stopped_at_ms = None;
+            state.compute = Some(compute.clone());
+            state.generation += 1;
+        }
+        session.note_change();
+        let registry = Arc::clone(self);
+        let session = Arc::clone(session);
+        self.tasks.spawn(async move {
+            let shutdown = registry.shutdown.clone();
+            tokio::select! {
+                () = session.driver.wait(&compute.sandbox) => registry.sandbox_gone(&session).await,
+                // An asked-for stop, or the server's end: the sandbox is not ours to watch any more.
+                () = compute.ended.cancelled() => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+
+    async fn sandbox_gone(self: &Arc<Self>, session: &Arc<Session>) {
+        let decision = session.lock().lifecycle.stop();
+        if decision == clamshell_domain::StopDecision::Stop {
+            tracing::warn!(session = %session.key().session_id, "sandbox ended on its own");
+            if let Err(error) = self.end_compute(session, StopReason::Lost).await {
+                tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
+            }
+        }
+    }
+
+    /// Ends the compute of a session whose life cycle is in [`Phase::Stopping`].
+    pub(super) async fn end_compute(
+        &self,
+        session: &Arc<Session>,
+        reason: StopReason,
+    ) -> Result<(), StopError> {
+        let compute = {
+            let mut state = session.lock();
+            state.record.stop_reason = Some(reason);
+            state.record.phase = Phase::Stopping;
+            state.compute.take()
+        };
+        session.note_change();
+        self.save(session).await;
+        if let Some(compute) = compute {
+            compute.ended.cancel();
+            if reason != StopReason::Lost {
+                let asked = compute.guest.ask(Request::Shutdown { grace_ms: STOP_GRACE_MS });
+                match tokio::time::timeout(STOP_PATIENCE, asked).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "guest did not shut down politely"),
+                    Err(_) => tracing::debug!("guest took too long to shut down"),
+                }
+            }
+        }
+        let destroyed = session.driver.destroy(&self.spec(session)).await;
+        {
+            let mut state = session.lock();
+            state.lifecycle.stopped_now();
+            state.record.phase = Phase::Stopped;
+            state.record.stopped_at_ms = Some(self.now_ms());
+        }
+        self.save(session).await;
+        session.note_change();
+        destroyed.map_err(|error| StopError::Failed { reason: error.to_string() })
+    }
+
+    /// After a server start: the session's row says that something was going on.
+    pub(super) async fn recover(self: &Arc<Self>, session: &Arc<Session>) {
+        let record = session.record_as_stored();
+        let spec = self.spec(session);
+        let found = session.driver.find(&spec).await;
+        match found {
+            Some(sandbox) if record.phase != Phase::Stopping => {
+                let started = record.started_at_ms.unwrap_or(record.last_activity_at_ms);
+                self.running(session, sandbox, Some((started, record.last_activity_at_ms)));
+            }
+            found => {
+                if found.is_some()
+                    && let Err(error) = session.driver.destroy(&spec).await
+                {
+                    tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
+                }
+                let mut state = session.lock();
+                if record.phase != Phase::Stopping {
+                    state.record.stop_reason = Some(StopReason::Lost);
+                }
+                state.record.phase = Phase::Stopped;
+                state.record.stopped_at_ms = Some(self.now_ms());
+                drop(state);
+                session.note_change();
+            }
+        }
+        self.save(session).await;
+    }
+
+    /// Writes the row; a failure is logged, because recovery mends it at the next start.
+    pub(super) async fn save(&self, session: &Session) {
+        let record = session.record();
+        if let Err(error) = self.store.update_session(&record).await {
+            tracing::error!(session = %session.key().session_id, %error, "session row could not be written");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Finds, makes, stops and removes sessions.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use clamshell_domain::{
+    CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SessionKey,
+    SessionRecord, StopDecision, StopReason, StorageId,
+};
+use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError};
+use tokio::sync::{oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec};
+
+/// Sandboxes looked for at once when the server starts: finding one is a few file reads.
+const FIND_AT_ONCE: usize = 16;
+
+/// All sessions of this server.
+pub(crate) struct Registry {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) region: Region,
+    pub(super) tasks: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+    pub(super) storage_retention_ms: u64,
+    entropy: Arc<dyn Entropy>,
+    drivers: HashMap<String, Arc<dyn SandboxDriver>>,
+    default_driver: String,
+    sessions_dir: PathBuf,
+    trash_dir: PathBuf,
+    sessions: Mutex<HashMap<SessionKey, Arc<Session>>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("sessions_dir", &self.sessions_dir).finish_non_exhaustive()
+    }
+}
+
+/// What a registry is made of.
+pub(crate) struct RegistryParts {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) region: Region,
+    pub(crate) drivers: HashMap<String, Arc<dyn SandboxDriver>>,
+    pub(crate) default_driver: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) storage_retention_ms: u64,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Registry {
+    /// Takes up every session of the store: those whose sandbox still lives go on, the others are
+    /// written down as stopped.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn load(parts: RegistryParts) -> Result<Arc<Self>, StoreError> {
+        let records = parts.store.list_sessions(&SessionFilter::default()).await?;
+        let registry = Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            region: parts.region,
+            tasks: parts.tasks,
+            shutdown: parts.shutdown,
+            storage_retention_ms: parts.storage_retention_ms,
+            entropy: parts.entropy,
+            drivers: parts.drivers,
+            default_driver: parts.default_driver,
+            sessions_dir: parts.data_dir.join("sessions"),
+            trash_dir: parts.data_dir.join("trash"),
+            sessions: Mutex::new(HashMap::with_capacity(records.len())),
+        });
+        let mut runtimes: HashMap<(String, u32), Arc<Runtime>> = HashMap::new();
+        let mut unfinished = Vec::new();
+        for record in records {
+            let version = (record.key.runtime_id.to_string(), record.runtime_version);
+            let runtime = match runtimes.get(&version) {
+                Some(runtime) => Arc::clone(runtime),
+                None => {
+                    let found =
+                        registry.store.runtime(&record.key.runtime_id, Some(record.runtime_version)).await?;
+                    let Some(found) = found else {
+                        tracing::warn!(session = %record.key.session_id, "session of an unknown runtime version is left alone");
+                        continue;
+                    };
+                    let found = Arc::new(found);
+                    runtimes.insert(version, Arc::clone(&found));
+                    found
+                }
+            };
+            let phase = record.phase;
+            let Some(session) = registry.adopt(record, runtime) else { continue };
+            if phase != Phase::Stopped {
+                unfinished.push(session);
+            }
+        }
+        for group in unfinished.chunks(FIND_AT_ONCE) {
+            let found = group.iter().map(|session| registry.recover(session));
+            futures_util::future::join_all(found).await;
+        }
+        Ok(registry)
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// The session of this name, if it was ever made.
+    pub(crate) fn get(&self, key: &SessionKey) -> Option<Arc<Session>> {
+        self.map().get(key).cloned()
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn list(&self) -> Vec<Arc<Session>> {
+        let mut sessions: Vec<_> = self.map().values().cloned().collect();
+        sessions.sort_by_cached_key(|session| {
+            let record = session.record();
+            (record.created_at_ms, record.storage_id)
+        });
+        sessions
+    }
+
+    /// Drivers by name.
+    pub(crate) fn drivers(&self) -> &HashMap<String, Arc<dyn SandboxDriver>> {
+        &self.drivers
+    }
+
+    /// A call that needs the session's compute: makes session and compute when they are missing.
+    /// While it is being made the first caller waits and the others get [`CallError::Conflict`].
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        key: SessionKey,
+        runtime: Arc<Runtime>,
+    ) -> Result<Call, CallError> {
+        if self.shutdown.is_cancelled() {
+            return Err(CallError::ShuttingDown);
+        }
+        let session = match self.get(&key) {
+            Some(session) => session,
+            None => self.make(key, &runtime).await?,
+        };
+        let provision = {
+            let mut state = session.lock();
+            match state.lifecycle.call(self.now_ms()) {
+                CallDecision::Conflict => return Err(CallError::Conflict),
+                CallDecision::Proceed => false,
+                CallDecision::Provision => {
+                    state.lifecycle.reset_configuration(runtime.lifecycle);
+                    state.runtime = runtime;
+                    true
+                }
+            }
+        };
+        if provision {
+            let (told, result) = oneshot::channel();
+            let registry = Arc::clone(self);
+            let session = Arc::clone(&session);
+            self.tasks.spawn(async move {
+                let outcome = registry.provision(&session).await;
+                if told.send(outcome).is_err() {
+                    // The caller hung up: the compute stays, but nobody is being served.
+                    session.lock().lifecycle.call_ended(registry.now_ms());
+                }
+            });
+            result.await.map_err(|_| CallError::ShuttingDown)??;
+        }
+        let (compute, generation) = {
+            let state = session.lock();
+            (state.compute.clone().ok_or(CallError::Conflict)?, state.generation)
+        };
+        Ok(Call { session, registry: Arc::clone(self), generation, compute })
+    }
+
+    /// Ends the compute of a session and returns when it is gone.
+    ///
+    /// # Errors
+    /// [`StopError`].
+    pub(crate) async fn stop(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        reason: StopReason,
+    ) -> Result<(), StopError> {
+        match session.lock().lifecycle.stop() {
+            StopDecision::NotRunning => return Err(StopError::NotRunning),
+            StopDecision::Conflict => return Err(StopError::Conflict),
+            StopDecision::Stop => {}
+        }
+        let (told, result) = oneshot::channel();
+        let registry = Arc::clone(self);
+        let session = Arc::clone(session);
+        self.tasks.spawn(async move {
+            let _ = told.send(registry.end_compute(&session, reason).await);
+        });
+        result
+            .await
+            .unwrap_or_else(|_| Err(StopError::Failed { reason: "server is shutting down".to_owned() }))
+    }
+
+    /// Ends the compute, if there is one, and removes the session with all its storage.
+    ///
+    /// # Errors
+    /// [`StopError::Conflict`], [`StopError::Failed`].
+    pub(crate) async fn remove(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), StopError> {
+        match self.stop(session, StopReason::Requested).await {
+            Ok(()) | Err(StopError::NotRunning) => {}
+            Err(error) => return Err(error),
+        }
+        // From here on a new call with this id makes a new session.
+        {
+            let mut state = session.lock();
+            if state.lifecycle.phase() != Phase::Stopped {
+                return Err(StopError::Conflict);
+            }
+            state.lifecycle.retire();
+        }
+        let failed = |reason: String| StopError::Failed { reason };
+        let spec = self.spec(session);
+        session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
+        // One rename, so that a crash leaves either all of it or none; the driver empties the trash.
+        let moved = private_folder(&self.trash_dir).and_then(|()| {
+            std::fs::rename(session.folder(), self.trash_dir.join(format!("{}-all", spec.storage_id)))
+        });
+        match moved {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error.to_string()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
+        self.store.remove_session(session.key()).await.map_err(|error| failed(error.to_string()))?;
+        self.map().remove(session.key());
+        Ok(())
+    }
+
+    pub(super) fn spec(&self, session: &Session) -> clamshell_domain::SandboxSpec {
+        let state = session.lock();
+        sandbox_spec(&state.record, &state.runtime, &self.sessions_dir, &self.region)
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn make(&self, key: SessionKey, runtime: &Arc<Runtime>) -> Result<Arc<Session>, CallError> {
+        let storage_id = StorageId::generate(&*self.entropy);
+        let driver = runtime.driver.as_ref().unwrap_or(&self.default_driver);
+        let made = self.store.create_session(&key, &storage_id, self.now_ms(), runtime.version, driver).await;
+        let record = match made {
+            Ok(record) => record,
+            // Somebody else made it a moment ago and is about to provision it.
+            Err(CreateSessionError::AlreadyExists) => return self.get(&key).ok_or(CallError::Conflict),
+            Err(CreateSessionError::RangesExhausted { .. }) => return Err(CallError::Quota),
+            Err(error) => return Err(CallError::Store(Box::new(error))),
+        };
+        let unknown = || CallError::StartFailed { reason: format!("no driver `{driver}` on this server") };
+        self.adopt(record, Arc::clone(runtime)).ok_or_else(unknown)
+    }
+
+    fn adopt(&self, record: SessionRecord, runtime: Arc<Runtime>) -> Option<Arc<Session>> {
+        let Some(driver) = self.drivers.get(&record.driver) else {
+            tracing::error!(session = %record.key.session_id, driver = record.driver, "session needs a driver that this server does not have");
+            return None;
+        };
+        let session = Arc::new(Session {
+            key: record.key.clone(),
+            session_dir: self.sessions_dir.join(record.storage_id.as_str()),
+            driver: Arc::clone(driver),
+            state: Mutex::new(State {
+                lifecycle: Lifecycle::stopped(runtime.lifecycle),
+                record,
+                runtime,
+                compute: None,
+                generation: 0,
+            }),
+            changed: watch::Sender::new(0),
+            claims: Claims::default(),
+        });
+        self.map().insert(session.key.clone(), Arc::clone(&session));
+        Some(session)
+    }
+}
+
+/// Makes a folder that only we can enter.
+pub(super) fn private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

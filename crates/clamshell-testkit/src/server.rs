@@ -1,0 +1,194 @@
+//! A server process in a folder of its own, to be killed and started again at will.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clamshell_server::local::{ServerInfo, read_server_info, root_credentials};
+use clamshell_wire::sigv4::Credentials;
+use tempfile::TempDir;
+
+use crate::{Client, wait::eventually};
+
+/// How long a server may take to listen; generous, because test machines are shared.
+const START: Duration = Duration::from_secs(60);
+
+/// A `clamshell serve` of this test's own. Dropping it ends the server, every sandbox, and removes the folder.
+#[derive(Debug)]
+pub struct ServerProcess {
+    binary: PathBuf,
+    folder: TempDir,
+    child: Option<Child>,
+    port: u16,
+    extra: Vec<String>,
+}
+
+impl ServerProcess {
+    /// Starts `binary serve` on a free port with an empty data directory; `configuration` is the text of `clamshell.toml`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(binary: &Path, configuration: &str) -> Result<Self> {
+        Self::start_with(binary, configuration, &[]).await
+    }
+
+    /// As [`ServerProcess::start`], with further arguments for `serve`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_with(binary: &Path, configuration: &str, extra: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir()?;
+        std::fs::write(folder.path().join("clamshell.toml"), configuration)?;
+        let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, extra };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Data directory.
+    pub fn data_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Process id of the server.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("server does not run")?.id())
+    }
+
+    /// What the server says of itself.
+    ///
+    /// # Errors
+    /// When it has said nothing yet.
+    pub fn info(&self) -> Result<ServerInfo> {
+        read_server_info(self.data_dir())?.context("server.json is missing")
+    }
+
+    /// Kills the server with SIGKILL; sandboxes go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_9(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("server does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks the server to end with SIGTERM and waits for it.
+    ///
+    /// # Errors
+    /// When it does not run, or ends badly.
+    pub async fn terminate(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("server does not run")?;
+        let pid = child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        let status = eventually("server ends", START, async || match child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        if !status.success() {
+            bail!("server ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Starts the server on the same folder and port.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_again(&mut self) -> Result<()> {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.data_dir().join("test-server.log"))?;
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(&self.extra)
+            .env("CLAMSHELL_LOG", "info,clamshell_server=debug")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot run {}", self.binary.display()))?;
+        let pid = child.id();
+        self.child = Some(child);
+        let folder = self.data_dir().to_owned();
+        let info = eventually("server listens", START, async || match read_server_info(&folder) {
+            Ok(Some(info)) if info.pid == pid => Ok(info),
+            other => Err(format!("{other:?}; log: {}", tail(&folder.join("test-server.log")))),
+        })
+        .await;
+        let port = info.endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
+        self.port = port.context("endpoint has no port")?;
+        Ok(())
+    }
+
+    /// A client with the root key.
+    ///
+    /// # Errors
+    /// When the key cannot be read.
+    pub async fn client(&self) -> Result<Client> {
+        let info = self.info()?;
+        let root = root_credentials(self.data_dir()).await?;
+        let credentials = Credentials {
+            access_key_id: root.access_key_id,
+            secret_access_key: root.secret_access_key,
+            session_token: None,
+        };
+        Ok(Client::new(&info.endpoint, &info.region, &info.default_runtime_arn, credentials))
+    }
+
+    /// The server's log so far, its newest part.
+    pub fn log_tail(&self) -> String {
+        tail(&self.data_dir().join("test-server.log"))
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- server log ---\n{}", self.log_tail());
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        end_sandboxes(self.data_dir());
+    }
+}
+
+/// Ends every sandbox that a data directory's keepers hold.
+fn end_sandboxes(data_dir: &Path) {
+    let Ok(sessions) = std::fs::read_dir(data_dir.join("sessions")) else { return };
+    for session in sessions.flatten() {
+        let state = session.path().join("run/keeper.json");
+        let Ok(text) = std::fs::read(&state) else { continue };
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
+        for name in ["pid", "keeper_pid", "keeperPid"] {
+            if let Some(pid) = value.get(name).and_then(serde_json::Value::as_u64) {
+                let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status();
+                let gone = || !Path::new(&format!("/proc/{pid}")).exists();
+                let deadline = std::time::Instant::now() + Duration::from_secs(5);
+                while !gone() && std::time::Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let start = text.len().saturating_sub(4000);
+    String::from_utf8_lossy(&text[start..]).into_owned()
+}
