@@ -21,6 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guest", &["protocol", "term"]),
     // `domain` for its clock: nothing else may read the time.
     ("cli", &["wire", "domain", "term", "server"]),
+    // Parsers of hostile bytes alone, so that a fuzzer builds nothing else; nothing uses it.
+    ("fuzz", &["wire", "protocol", "term", "sandbox"]),
     ("testkit", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway", "server"]),
 ];
 

@@ -1,0 +1,5 @@
+//! The target `event_stream_round_trip` of `clamshell_fuzz::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| clamshell_fuzz::run("event_stream_round_trip", bytes));
