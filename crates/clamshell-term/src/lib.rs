@@ -6,14 +6,18 @@
 //! | [`frame`], [`status`], [`rate`] | the terminal WebSocket, both sides: channels, STATUS texts, limits |
 //! | [`reconnect`], [`escape`], [`raw_mode`], [`modes`] | a client at a terminal |
 //! | [`asciicast`] | recordings |
+//! | [`log`], `screen` | the output log of a shell on disk, and what its terminal shows |
 //!
-//! Everything but [`raw_mode`] is sans-I/O: bytes, time and randomness are passed in.
+//! Everything but [`raw_mode`] and [`log`] is sans-I/O: bytes, time and randomness are passed in.
 
 pub mod asciicast;
 pub mod escape;
 pub mod frame;
+pub mod log;
 pub mod modes;
 pub mod rate;
 pub mod raw_mode;
 pub mod reconnect;
+#[cfg(feature = "screen")]
+pub mod screen;
 pub mod status;

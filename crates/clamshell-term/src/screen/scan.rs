@@ -1,0 +1,194 @@
+//! A small reading of terminal output: just enough to know what may be skipped or must be cut.
+
+/// Longest string (title, clipboard, image) that reaches the model. It buffers a string until its
+/// end, and a program may never end one.
+const STRING_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a sequence's parameters that are looked at; the sequences of interest are shorter.
+const PARAMETERS_MAX: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ground,
+    Escape,
+    /// ESC and intermediates: ends with one final byte.
+    EscapeIntermediate,
+    Sequence,
+    /// OSC, which BEL ends too.
+    Title,
+    /// DCS, SOS, PM, APC.
+    Other,
+}
+
+/// Follows a program's output.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    state: State,
+    parameters: Vec<u8>,
+    string_bytes: usize,
+    alternate: bool,
+    region: [bool; 2],
+    /// A region was set that is the whole screen; it is not once the screen has another size.
+    whole: bool,
+    margins: bool,
+    rows: u16,
+}
+
+/// Piece of the input and whether the model gets it.
+pub(super) enum Piece<'a> {
+    Feed(&'a [u8]),
+    /// Ends the string that grew too long.
+    Cancel,
+}
+
+impl Scanner {
+    pub(super) fn new(rows: u16) -> Self {
+        Self {
+            state: State::Ground,
+            parameters: Vec::new(),
+            string_bytes: 0,
+            alternate: false,
+            region: [false; 2],
+            whole: false,
+            margins: false,
+            rows,
+        }
+    }
+
+    pub(super) fn resize(&mut self, rows: u16) {
+        self.region[0] |= self.whole && rows != self.rows;
+        self.rows = rows;
+    }
+
+    /// Whether nothing is in effect or half received that makes plain text anything but lines that
+    /// scroll up the whole main screen.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == State::Ground && !self.alternate && !self.margins && self.region == [false; 2]
+    }
+
+    /// Takes output; `sink` gets what the model shall get, in order.
+    pub(super) fn scan<'a>(&mut self, bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let length = match self.state {
+                State::Ground => rest.iter().position(|byte| *byte == 0x1b).map_or(rest.len(), |at| {
+                    self.state = State::Escape;
+                    at + 1
+                }),
+                State::Title | State::Other => {
+                    let bell = self.state == State::Title;
+                    let end = rest
+                        .iter()
+                        .position(|byte| matches!(byte, 0x1b | 0x18 | 0x1a) || (bell && *byte == 7));
+                    let length = end.unwrap_or(rest.len());
+                    let was_over = self.string_bytes > STRING_BYTES_MAX;
+                    self.string_bytes = self.string_bytes.saturating_add(length);
+                    let over = self.string_bytes > STRING_BYTES_MAX;
+                    if over && !was_over {
+                        sink(Piece::Cancel);
+                    } else if !over {
+                        sink(Piece::Feed(&rest[..length]));
+                    }
+                    rest = &rest[length..];
+                    let Some((last, after)) = rest.split_first() else { return };
+                    self.state = if *last == 0x1b { State::Escape } else { State::Ground };
+                    if *last == 0x1b || !over {
+                        sink(Piece::Feed(&rest[..1]));
+                    }
+                    rest = after;
+                    continue;
+                }
+                _ => {
+                    self.step(rest[0]);
+                    1
+                }
+            };
+            sink(Piece::Feed(&rest[..length]));
+            rest = &rest[length..];
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        match byte {
+            0x1b => return self.state = State::Escape,
+            0x18 | 0x1a => return self.state = State::Ground,
+            _ => {}
+        }
+        self.state = match (self.state, byte) {
+            (state, ..0x20 | 0x7f..) => state,
+            (State::Escape, b'[') => {
+                self.parameters.clear();
+                State::Sequence
+            }
+            (State::Escape, b']') => {
+                self.string_bytes = 0;
+                State::Title
+            }
+            (State::Escape, b'P' | b'X' | b'^' | b'_') => {
+                self.string_bytes = 0;
+                State::Other
+            }
+            (State::Escape | State::EscapeIntermediate, 0x20..0x30) => State::EscapeIntermediate,
+            (State::Escape, b'c') => {
+                *self = Self::new(self.rows);
+                State::Ground
+            }
+            (State::Sequence, 0x40..) => {
+                self.sequence(byte);
+                State::Ground
+            }
+            (State::Sequence, _) => {
+                if self.parameters.len() < PARAMETERS_MAX {
+                    self.parameters.push(byte);
+                }
+                State::Sequence
+            }
+            _ => State::Ground,
+        };
+    }
+
+    fn sequence(&mut self, last: u8) {
+        let (private, parameters) = match self.parameters.split_first() {
+            Some((b'?', rest)) => (true, rest),
+            _ => (false, &self.parameters[..]),
+        };
+        let text = std::str::from_utf8(parameters).unwrap_or("");
+        let mut numbers = text.split([';', ':']).map(|number| number.parse::<u32>().unwrap_or(0));
+        match (private, last) {
+            (true, b'h' | b'l') => {
+                let on = last == b'h';
+                for number in numbers {
+                    match number {
+                        47 | 1047 | 1049 => self.alternate = on,
+                        69 => self.margins = on,
+                        _ => {}
+                    }
+                }
+                // What was cut may have been one of those.
+                self.margins |= self.parameters.len() == PARAMETERS_MAX;
+            }
+            (false, b'r') => {
+                let (top, bottom) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+                let explicit_whole = bottom == u32::from(self.rows);
+                let set = top > 1 || !(bottom == 0 || explicit_whole);
+                self.region[usize::from(self.alternate)] = set;
+                self.whole |= explicit_whole;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether bytes are only printable text, CR, LF and TAB. C1 controls hide in UTF-8 as C2 80..9F.
+pub(super) fn is_text(bytes: &[u8], mut before: u8) -> bool {
+    bytes.iter().all(|&byte| {
+        let plain = match byte {
+            b'\r' | b'\n' | b'\t' | 0x20..=0x7e => true,
+            0x80..=0x9f => before != 0xc2,
+            0xa0.. => true,
+            _ => false,
+        };
+        before = byte;
+        plain
+    })
+}
