@@ -30,6 +30,9 @@ pub struct KeeperSpec {
     pub binds: Vec<BindSpec>,
     /// Control groups to make.
     pub groups: Vec<GroupSpec>,
+    /// What the server knows not to hold; goes in front of what the keeper finds.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Bytes of memory; sizes the memory file systems.
     pub memory_bytes: u64,
     /// Open files per process.
@@ -58,6 +61,15 @@ pub struct OciSpec {
     pub private_cgroup2: bool,
     /// Environment of the runtime program.
     pub environment: BTreeMap<String, String>,
+}
+
+/// What `keeper remove` is told on its standard input: empty a folder and end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveSpec {
+    /// The folder, absolute. It stays; what is in it goes.
+    pub path: String,
+    /// Ids that own what is in it, where those are not the server's.
+    pub ids: Option<IdMap>,
 }
 
 /// Which ids of the host stand behind the ids inside.

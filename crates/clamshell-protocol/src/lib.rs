@@ -21,7 +21,7 @@ pub use frame::{Decoder, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, Frame, Fra
 pub use guest_config::GuestConfig;
 pub use keeper::{
     BindSpec, GroupFile, GroupSpec, Guard, IdMap, KEEPER_SPEC_BYTES_MAX, KeeperReport, KeeperSpec,
-    KeeperState, LayerSpec, OciSpec, ProcessRef, parse_process_stat,
+    KeeperState, LayerSpec, OciSpec, ProcessRef, RemoveSpec, parse_process_stat,
 };
 pub use message::{
     Access, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION, Reply, Request, ShellInfo,

@@ -1,0 +1,340 @@
+//! The native driver: namespaces, control groups and an overlay, made by one small keeper per sandbox.
+//!
+//! This process never forks, enters a namespace or mounts: it starts the keeper by `posix_spawn`, which
+//! costs the same however large the server is. It keeps nothing in memory that it could not read back from the session's folder.
+
+mod groups;
+mod ids;
+mod keeper;
+mod probe;
+mod process;
+mod ready;
+mod trash;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use clamshell_domain::{
+    Artifact, BoxFuture, CreateSandboxError, DestroySandboxError, DriverReport, Sandbox, SandboxDriver,
+    SandboxSpec, SandboxStats,
+};
+use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
+
+use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
+use crate::{
+    guest_binary,
+    image::{ImageStore, RootImage},
+};
+
+/// User inside that interactive shells run as.
+const AGENT_ID: u32 = 1000;
+
+/// How long a killed sandbox may take to be gone; processes in disk waits take longest.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a native driver needs to know.
+#[derive(Debug, Clone)]
+pub struct NativeOptions {
+    /// Server's data folder: images, the installed guest program and the trash live below it.
+    pub data_dir: PathBuf,
+    /// Further folders of this machine that the host image shows, for instance a tool folder of a home.
+    pub host_includes: Vec<PathBuf>,
+    /// Walls. A server always says [`Guard::Full`]; the escape suite proves with [`Guard::Off`] that it notices.
+    pub guard: Guard,
+}
+
+impl NativeOptions {
+    /// The usual ones.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), host_includes: Vec::new(), guard: Guard::Full }
+    }
+}
+
+/// Makes sandboxes with the kernel's own means.
+#[derive(Debug)]
+pub struct NativeDriver {
+    data_dir: PathBuf,
+    guard: Guard,
+    images: Arc<ImageStore>,
+    privilege: Privilege,
+    layout: Layout,
+    trash: Trash,
+    binary: OnceLock<PathBuf>,
+}
+
+impl NativeDriver {
+    /// A driver on this machine. Finds out what may be done, and changes nothing but the parents of
+    /// the sandboxes' control groups.
+    pub fn new(options: NativeOptions) -> Self {
+        let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
+        Self {
+            images: Arc::new(ImageStore::new(&data_dir, options.host_includes)),
+            privilege: Privilege::detect(),
+            layout: Layout::detect(),
+            trash: Trash::new(&data_dir),
+            binary: OnceLock::new(),
+            guard: options.guard,
+            data_dir,
+        }
+    }
+
+    /// The image store, shared with other drivers on the same data folder.
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.images
+    }
+
+    fn binary(&self) -> io::Result<PathBuf> {
+        if let Some(path) = self.binary.get() {
+            return Ok(path.clone());
+        }
+        let path = guest_binary::install(&self.data_dir)?;
+        Ok(self.binary.get_or_init(|| path).clone())
+    }
+
+    /// Makes a sandbox after `adapt` had its say on the keeper's specification.
+    pub(crate) async fn make_with(
+        &self,
+        spec: &SandboxSpec,
+        adapt: impl FnOnce(&mut KeeperSpec) -> Result<(), CreateSandboxError> + Send,
+    ) -> Result<Sandbox, CreateSandboxError> {
+        // Leftovers of a sandbox that ended while nobody looked, or of a create that was dropped.
+        if spec.session_dir.join("run").exists() || spec.session_dir.join("upper").exists() {
+            self.end(spec).await.map_err(|error| setup("clean up", error.reason))?;
+        }
+        let mut keeper_spec = self.keeper_spec(spec).await?;
+        adapt(&mut keeper_spec)?;
+        let (guest_pid, degraded) = keeper::start(&keeper_spec).await?;
+        let Some(state) = process::read_state(&spec.session_dir) else {
+            let _ = self.end(spec).await;
+            return Err(setup("state file", "the keeper wrote none"));
+        };
+        let sandbox = Sandbox {
+            session_dir: spec.session_dir.clone(),
+            keeper_pid: state.keeper.pid,
+            guest_pid,
+            degraded,
+        };
+        match ready::wait(&sandbox.session_dir).await {
+            Ok(()) => Ok(sandbox),
+            Err(error) => {
+                let _ = self.end(spec).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn image(&self, artifact: &Artifact) -> Result<RootImage, CreateSandboxError> {
+        if let Some(image) = self.images.prepared(artifact) {
+            return Ok(image);
+        }
+        let (images, artifact) = (Arc::clone(&self.images), artifact.clone());
+        let prepared = tokio::task::spawn_blocking(move || images.prepare(&artifact)).await;
+        match prepared {
+            Ok(Ok(image)) => Ok(image),
+            Ok(Err(error)) => Err(CreateSandboxError::Image { reason: chain(&error) }),
+            Err(error) => Err(CreateSandboxError::Image { reason: error.to_string() }),
+        }
+    }
+
+    async fn keeper_spec(&self, spec: &SandboxSpec) -> Result<KeeperSpec, CreateSandboxError> {
+        let image = self.image(&spec.artifact).await?;
+        let binary = self.binary().map_err(|error| setup("guest program", error))?;
+        let ids = match self.guard {
+            Guard::Full => self.privilege.id_map(spec.id_range),
+            Guard::Off => IdMap::Range { base: 0, count: u32::MAX },
+        };
+        let agent_id = if matches!(ids, IdMap::Single { .. }) { 0 } else { AGENT_ID };
+        let guest_config = GuestConfig {
+            region: spec.region.clone(),
+            availability_zone_id: zone_id(&spec.region),
+            instance_id: spec.instance_id.clone(),
+            metadata: true,
+            execution_role: None,
+            agent_uid: agent_id,
+            agent_gid: agent_id,
+            switch_user: agent_id != 0,
+        };
+        let mut notes = self.privilege.notes();
+        notes.extend(self.layout.notes());
+        Ok(KeeperSpec {
+            name: spec.storage_id.as_str().to_owned(),
+            session_dir: utf8(&spec.session_dir)?,
+            binary: utf8(&binary)?,
+            guest_config: serde_json::to_string(&guest_config).map_err(|error| setup("guest", error))?,
+            ids,
+            layers: image.layers,
+            binds: image.binds,
+            groups: self.layout.groups(&spec.storage_id, &spec.limits),
+            notes,
+            memory_bytes: spec.limits.memory_bytes,
+            open_files_max: spec.limits.open_files_max,
+            processes_max: (!self.layout.limits_pids()).then_some(u64::from(spec.limits.pids_max)),
+            add_account: image.add_account,
+            agent_id,
+            guard: self.guard,
+            oci: None,
+        })
+    }
+
+    /// Ends whatever lives in the session folder and clears it of all that is not the user's.
+    async fn end(&self, spec: &SandboxSpec) -> Result<(), DestroySandboxError> {
+        let state = process::read_state(&spec.session_dir);
+        if let Some(state) = &state {
+            end_processes(state, || self.layout.kill(&spec.storage_id)).await?;
+        }
+        self.layout.kill(&spec.storage_id);
+        self.layout.remove(&spec.storage_id).await.map_err(|error| destroy("control group", error))?;
+        self.trash.take(&spec.session_dir, &spec.storage_id).map_err(|error| destroy("leftovers", error))?;
+        if let Ok(binary) = self.binary() {
+            self.trash.empty(&binary, &self.privilege.removal_ids());
+        }
+        Ok(())
+    }
+}
+
+impl SandboxDriver for NativeDriver {
+    fn name(&self) -> &str {
+        "native"
+    }
+
+    fn probe(&self) -> BoxFuture<'_, DriverReport> {
+        Box::pin(async move { probe::report(&self.privilege, &self.layout, &self.data_dir) })
+    }
+
+    fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<Sandbox, CreateSandboxError>> {
+        Box::pin(self.make_with(spec, |_| Ok(())))
+    }
+
+    fn find<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Option<Sandbox>> {
+        Box::pin(async move {
+            let state = process::read_state(&spec.session_dir);
+            if let Some(state) = state
+                && state.exit.is_none()
+                && Process::open(&state.boot_id, state.guest).is_some()
+            {
+                return Some(Sandbox {
+                    session_dir: spec.session_dir.clone(),
+                    keeper_pid: state.keeper.pid,
+                    guest_pid: state.guest.pid,
+                    degraded: state.degraded,
+                });
+            }
+            if let Err(error) = self.end(spec).await {
+                tracing::warn!(storage_id = %spec.storage_id, reason = %error.reason, "leftovers of a sandbox stay");
+            }
+            None
+        })
+    }
+
+    fn wait<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(state) = process::read_state(&sandbox.session_dir) else { return };
+            if state.guest.pid != sandbox.guest_pid {
+                return;
+            }
+            if let Some(guest) = Process::open(&state.boot_id, state.guest) {
+                guest.ended().await;
+            }
+            // The keeper still cleans up; if it is stuck, the sandbox has ended all the same.
+            if let Some(keeper) = Process::open(&state.boot_id, state.keeper) {
+                let _ = tokio::time::timeout(Duration::from_secs(5), keeper.ended()).await;
+            }
+        })
+    }
+
+    fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>> {
+        Box::pin(self.end(spec))
+    }
+
+    fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats> {
+        Box::pin(async move {
+            match sandbox.session_dir.file_name().and_then(|name| name.to_str()) {
+                Some(name) => self.layout.stats(name),
+                None => SandboxStats::default(),
+            }
+        })
+    }
+}
+
+/// Kills the guest, and with it every process of its namespace, and waits for both.
+async fn end_processes(state: &KeeperState, kill_group: impl Fn()) -> Result<(), DestroySandboxError> {
+    let guest = Process::open(&state.boot_id, state.guest);
+    let keeper = Process::open(&state.boot_id, state.keeper);
+    if guest.is_some() {
+        kill_group();
+    }
+    if let Some(guest) = &guest {
+        guest.signal(rustix::process::Signal::KILL);
+    }
+    if let Some(keeper) = &keeper {
+        keeper.signal(rustix::process::Signal::TERM);
+    }
+    for process in [&guest, &keeper].into_iter().flatten() {
+        if tokio::time::timeout(END_WITHIN, process.ended()).await.is_ok() {
+            continue;
+        }
+        process.signal(rustix::process::Signal::KILL);
+        tokio::time::timeout(END_WITHIN, process.ended())
+            .await
+            .map_err(|_| destroy("processes", "one of them does not end"))?;
+    }
+    Ok(())
+}
+
+/// Availability zone id that goes with a region: `us-west-2` is `usw2-az1`.
+fn zone_id(region: &str) -> String {
+    let mut parts = region.split('-').peekable();
+    let mut id = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part {
+            "northeast" => id.push_str("ne"),
+            "northwest" => id.push_str("nw"),
+            "southeast" => id.push_str("se"),
+            "southwest" => id.push_str("sw"),
+            _ if part.bytes().all(|byte| byte.is_ascii_digit()) => id.push_str(part),
+            _ => id.extend(part.chars().next()),
+        }
+    }
+    format!("{id}-az1")
+}
+
+fn utf8(path: &Path) -> Result<String, CreateSandboxError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| setup("session folder", "its path is not UTF-8"))
+}
+
+fn setup(stage: &str, reason: impl std::fmt::Display) -> CreateSandboxError {
+    CreateSandboxError::Setup { stage: stage.to_owned(), reason: reason.to_string() }
+}
+
+fn destroy(what: &str, reason: impl std::fmt::Display) -> DestroySandboxError {
+    DestroySandboxError { reason: format!("{what}: {reason}") }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zone_ids_follow_the_region() {
+        let check = |region: &str, expect: &str| assert_eq!(zone_id(region), expect);
+        check("us-east-1", "use1-az1");
+        check("us-west-2", "usw2-az1");
+        check("ap-southeast-2", "apse2-az1");
+        check("eu-central-1", "euc1-az1");
+    }
+}

@@ -1,0 +1,75 @@
+//! What is left of a sandbox: moved out of the session's folder at once, removed in the background.
+//!
+//! The tree is hostile (deep, large, full of links and odd modes) and may belong to ids that only
+//! exist in a user namespace, so the keeper program removes it, in a process of its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use clamshell_domain::StorageId;
+use clamshell_protocol::{IdMap, RemoveSpec};
+use tokio::io::AsyncWriteExt;
+
+/// The folder for what is to be removed.
+#[derive(Debug)]
+pub(super) struct Trash {
+    path: PathBuf,
+    next: AtomicU64,
+}
+
+impl Trash {
+    /// In a data folder.
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join("trash"), next: AtomicU64::new(0) }
+    }
+
+    /// Moves `run/`, `upper/` and `work/` of a session away. Afterwards they are not there.
+    pub(super) fn take(&self, session_dir: &Path, name: &StorageId) -> io::Result<()> {
+        for part in ["run", "upper", "work"] {
+            let source = session_dir.join(part);
+            match fs::symlink_metadata(&source) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+            fs::create_dir_all(&self.path)?;
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let target = self.path.join(format!("{name}-{part}-{}-{number}", std::process::id()));
+            fs::rename(&source, &target)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a process that empties the folder. When one is at it already, the new one ends at once.
+    pub(super) fn empty(&self, binary: &Path, ids: &Option<IdMap>) {
+        if !self.path.is_dir() {
+            return;
+        }
+        let spec = RemoveSpec { path: self.path.to_string_lossy().into_owned(), ids: *ids };
+        let (Ok(text), Ok(mut child)) = (serde_json::to_vec(&spec), remover(binary).spawn()) else {
+            tracing::warn!("leftovers cannot be removed: the remover does not start");
+            return;
+        };
+        // Below PIPE_BUF, into a new pipe: the write never waits.
+        if let Some(mut stdin) = child.stdin.take() {
+            let mut write = std::pin::pin!(stdin.write_all(&text));
+            let _ = write.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+}
+
+fn remover(binary: &Path) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(binary);
+    command
+        .args(["keeper", "remove"])
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
