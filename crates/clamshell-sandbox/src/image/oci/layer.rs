@@ -269,7 +269,12 @@ fn metadata<R: Read>(
     raw_name: &[u8],
 ) -> Result<Metadata, ImageError> {
     let header = entry.header();
-    let malformed = |_| ImageError::malformed("header of an entry");
+    let old = header.as_old();
+    // An empty field means 0 to every other reader.
+    let field = |bytes: &[u8], read: std::io::Result<u64>| {
+        let is_empty = bytes.iter().all(|byte| matches!(byte, 0 | b' '));
+        if is_empty { Ok(0) } else { read.map_err(|_| ImageError::malformed("header of an entry")) }
+    };
     let id = |number: u64| {
         u32::try_from(number)
             .ok()
@@ -278,18 +283,18 @@ fn metadata<R: Read>(
     };
     let uid = match pending.number(b"uid")? {
         Some(uid) => uid,
-        None => header.uid().map_err(malformed)?,
+        None => field(&old.uid, header.uid())?,
     };
     let gid = match pending.number(b"gid")? {
         Some(gid) => gid,
-        None => header.gid().map_err(malformed)?,
+        None => field(&old.gid, header.gid())?,
     };
     let mtime_s = match pending.mtime_s() {
         Some(seconds) => seconds,
-        None => i64::try_from(header.mtime().map_err(malformed)?).unwrap_or(0),
+        None => i64::try_from(field(&old.mtime, header.mtime())?).unwrap_or(0),
     };
     Ok(Metadata {
-        mode: header.mode().map_err(malformed)? & 0o7777,
+        mode: u32::try_from(field(&old.mode, header.mode().map(u64::from))? & 0o7777).unwrap_or(0),
         uid: id(uid)?,
         gid: id(gid)?,
         // Years 1901 to 2106: what every file system keeps.

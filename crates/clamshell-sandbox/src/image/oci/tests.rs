@@ -232,6 +232,7 @@ fn layers_come_out_as_they_went_in() {
     assert_eq!(bottom.join("su").metadata().unwrap().ino(), bottom.join("su2").metadata().unwrap().ino());
     assert_eq!(std::fs::read_link(bottom.join("abs2")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(read("missing/parent/file"), "made");
+    assert_eq!(bottom.join("missing").metadata().unwrap().mode() & 0o7777, 0o755);
     assert_eq!(read("missing/parent/other"), "through a link that stays");
     assert_eq!(read(&long), "long");
     assert_eq!(bottom.join(&long).metadata().unwrap().mtime(), 5);

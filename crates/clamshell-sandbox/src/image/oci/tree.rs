@@ -61,14 +61,14 @@ impl Tree {
             Some(Kind::Directory) => return Ok(()),
             Some(kind) => {
                 self.remove(&parent, last)?;
-                fs::mkdirat(&parent, last, Mode::RWXU).map_err(ImageError::errno("making a folder"))?;
+                mkdir(&parent, last).map_err(ImageError::errno("making a folder"))?;
                 if kind == Kind::Whiteout {
                     // The layer hid what was below and then made its own: nothing shines through.
                     let dir = open_beneath(&parent, last).map_err(ImageError::errno("opening a folder"))?;
                     self.set_opaque(&dir)?;
                 }
             }
-            None => fs::mkdirat(&parent, last, Mode::RWXU).map_err(ImageError::errno("making a folder"))?,
+            None => mkdir(&parent, last).map_err(ImageError::errno("making a folder"))?,
         }
         Ok(())
     }
@@ -220,8 +220,7 @@ impl Tree {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => {
                     // A link to nowhere is here already: EEXIST, and nothing is made behind it.
-                    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-                    fs::mkdirat(&at, last, mode).map_err(refused_link(dir))?;
+                    mkdir(&at, last).map_err(refused_link(dir))?;
                     open_beneath(&at, last).map_err(refused_link(dir))?
                 }
                 Err(error) => return Err(refused_link(dir)(error)),
@@ -310,6 +309,13 @@ fn kind_of(parent: &OwnedFd, last: &[u8]) -> Result<Option<Kind>, ImageError> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(ImageError::errno("looking at an entry")(error)),
     }
+}
+
+/// A folder as those have it that no entry describes. The process's umask has no say.
+fn mkdir(parent: &OwnedFd, last: &[u8]) -> Result<(), Errno> {
+    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+    fs::mkdirat(parent, last, mode)?;
+    fs::chmodat(parent, last, mode, AtFlags::empty())
 }
 
 fn open_beneath(at: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
