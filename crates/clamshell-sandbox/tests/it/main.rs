@@ -1,5 +1,6 @@
 //! Real sandboxes on this machine.
 
 mod native;
+#[cfg(test)]
 mod oci_driver;
 mod sandbox;
