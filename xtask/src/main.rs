@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod bench;
 mod check;
 mod tidy;
 
@@ -11,6 +12,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
 commands:
+  bench sessions [GROUP...]
+          us and our peers in turn, as ratios; groups: create commands echo bulk reattach memory start
   check   format, lints, house rules, tests, and dependencies when cargo-deny is installed
   tidy    house rules that no compiler knows";
 
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
         None => ("help", [].as_slice()),
     };
     let result = match (command, rest) {
+        ("bench", [suite, groups @ ..]) => bench::run(&repository(), suite, groups),
         ("check", []) => check::run(&repository()),
         ("tidy", []) => tidy::run(&repository()),
         ("help" | "--help" | "-h", _) => {

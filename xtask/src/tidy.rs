@@ -6,6 +6,7 @@
 mod code;
 mod dependencies;
 mod layout;
+mod promises;
 mod text;
 
 use std::{fmt, fs, path::Path, process::Command};
@@ -91,6 +92,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     layout::check(files, &mut findings);
     text::check(files, &mut findings);
     dependencies::check(files, &mut findings);
+    promises::check(files, &mut findings);
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     findings
 }

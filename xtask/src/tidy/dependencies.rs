@@ -45,6 +45,8 @@ pub(super) fn check(files: &[File], findings: &mut Vec<Finding>) {
     for file in files {
         if file.path == "Cargo.toml" {
             reasons(file, findings);
+        } else if file.path == "ARCHITECTURE.md" {
+            code_map(file, files, findings);
         } else if let Some(folder) = file.crate_name()
             && file.path == format!("crates/{folder}/Cargo.toml")
         {
@@ -79,6 +81,37 @@ fn crate_manifest(file: &File, folder: &str, manifest: &Table, findings: &mut Ve
             }
         } else if PURE.contains(&short) && IMPURE.contains(&dependency) {
             found(format!("{short} does no I/O and must not use {dependency} ({section})"));
+        }
+    }
+}
+
+/// The code map has a row for every crate, and says of it what the table above says.
+fn code_map(file: &File, files: &[File], findings: &mut Vec<Finding>) {
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.trim_end().trim_end_matches('|').split('|');
+        let name = cells.next()?.trim().strip_suffix('`')?.to_owned();
+        Some((name, cells.nth(1)?.trim().to_owned()))
+    };
+    let mut described = Vec::new();
+    for (index, line) in file.text.lines().enumerate() {
+        let Some((name, uses)) = row(line) else { continue };
+        let Some((_, may_use)) = MAY_USE.iter().find(|(known, _)| *known == name) else { continue };
+        described.push(name);
+        // "all above" and the like are for people.
+        let listed: Vec<&str> = uses.split('`').skip(1).step_by(2).collect();
+        let (mut listed, mut may_use) = (listed, may_use.to_vec());
+        listed.sort_unstable();
+        may_use.sort_unstable();
+        if (uses.contains('`') || uses == "\u{2013}") && listed != may_use {
+            let message = format!("may use {}, says xtask/src/tidy/dependencies.rs", may_use.join(", "));
+            findings.push(Finding::error(&file.path, index + 1, message));
+        }
+    }
+    for name in files.iter().filter_map(|file| file.path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml"))
+    {
+        let short = name.strip_prefix(PREFIX).unwrap_or(name);
+        if !described.iter().any(|described| described == short) {
+            findings.push(Finding::error(&file.path, 0, format!("the code map has no row for {short}")));
         }
     }
 }
@@ -191,6 +224,23 @@ mod tests {
             check,
             &[("crates/clamshell-wire/Cargo.toml", "[package]\nname = \"wire\"\n")],
             &["error: crates/clamshell-wire/Cargo.toml: the folder must have the name of the crate"],
+        );
+    }
+
+    #[test]
+    fn the_code_map_says_the_same() {
+        let map = "| crate | holds | may use |\n|---|---|---|\n| `wire` | x, `y` | \u{2013} |\n\
+             | `store` | z | `domain` |\n| `guest` | z | `term` |\n| `server` | z | all above |\n\
+             | `unknown` | z | `wire` |\n";
+        let manifest = ("crates/clamshell-wire/Cargo.toml", "[package]\nname = \"clamshell-wire\"\n");
+        let other = ("crates/clamshell-term/Cargo.toml", "[package]\nname = \"clamshell-term\"\n");
+        expect(
+            check,
+            &[("ARCHITECTURE.md", map), manifest, other],
+            &[
+                "error: ARCHITECTURE.md:5: may use protocol, term, says xtask/src/tidy/dependencies.rs",
+                "error: ARCHITECTURE.md: the code map has no row for term",
+            ],
         );
     }
 

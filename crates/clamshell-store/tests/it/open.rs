@@ -2,10 +2,10 @@
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
-use clamshell_domain::{Region, SystemEntropy};
-use clamshell_store::{Store, StoreError};
+use clamshell_domain::{Region, StorageId, SystemEntropy};
+use clamshell_store::{SessionFilter, Store, StoreError};
 
-use crate::{FixedClock, Fixture};
+use crate::{FixedClock, Fixture, session_key};
 
 fn region(text: &str) -> Region {
     Region::parse(text).unwrap()
@@ -62,4 +62,27 @@ async fn the_account_is_made_once() {
     let second =
         fixture.store.ensure_account(&FixedClock(9), &SystemEntropy, region("eu-west-1")).await.unwrap();
     assert_eq!(first, second);
+}
+
+/// The files alone, copied as `kill -9` would leave them, hold everything that was acknowledged: no
+/// promise lives in the memory of the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_in_the_files() {
+    let fixture = Fixture::new().await;
+    let runtime = fixture.add_runtime("alpha").await;
+    for number in 0..50 {
+        let storage_id = StorageId::generate(&SystemEntropy);
+        let key = session_key(&runtime, number);
+        let created = fixture.store.create_session(&key, &storage_id, 1, 1, "native").await.unwrap();
+        if number % 10 == 9 {
+            let copy = tempfile::tempdir().unwrap();
+            for name in ["state.db", "state.db-wal"] {
+                std::fs::copy(fixture.folder.path().join(name), copy.path().join(name)).unwrap();
+            }
+            let survivor = Store::open(&copy.path().join("state.db")).await.unwrap();
+            assert_eq!(survivor.session(&key).await.unwrap(), Some(created));
+            let sessions = survivor.list_sessions(&SessionFilter::default()).await.unwrap();
+            assert_eq!(sessions.len(), number + 1);
+        }
+    }
 }
