@@ -1,0 +1,127 @@
+//! `clamshell serve`: the server, in the foreground or in the background.
+
+use std::path::PathBuf;
+
+use clamshell_server::{Config, Overrides, local::ServerInfo};
+use clap::Args;
+
+use crate::{cli, failure::Failure, local, output};
+
+/// Run the server
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  clamshell serve                              in the foreground, on 127.0.0.1:7878\n  clamshell serve --detach                     in the background\n  clamshell serve --listen 127.0.0.1:0         on any free port\n  clamshell serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem"
+)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7878]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where all state lives [default: ~/.local/share/clamshell]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Configuration file [default: clamshell.toml in the data directory]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// TLS certificate chain, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// TLS private key, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Region in ARNs and signatures [default: us-west-2]
+    #[arg(long)]
+    region: Option<String>,
+    /// Start in the background, wait until it answers, print its endpoint
+    #[arg(long)]
+    detach: bool,
+    /// With --detach: print one JSON object
+    #[arg(long, requires = "detach")]
+    pub(crate) json: bool,
+    /// This is the process in the background
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+/// Runs the server until it is told to stop, or starts one in the background.
+pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
+    let threads = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new("cannot start").because_of(&error))
+    };
+    // Checked here in both cases: with --detach, a wrong value is told at once and not in a log.
+    let config = Config::load(overrides(&args)).map_err(|error| {
+        Failure::new("the configuration cannot be used")
+            .because_of(&error)
+            .hint("see `clamshell serve --help`")
+    })?;
+    if args.detach {
+        return threads()?.block_on(detach(&args, &config));
+    }
+    if args.background {
+        // Own session: the terminal that started it may go away. Fails only for a group leader, which
+        // a freshly started process is not.
+        let _ = rustix::process::setsid();
+    }
+    cli::init_tracing(Some("info"));
+    let runtime = threads()?;
+    let result = runtime.block_on(clamshell_server::run(config));
+    result.map(|()| 0).map_err(|error| Failure::new("the server ended").because_of(&error))
+}
+
+async fn detach(args: &ServeArgs, config: &Config) -> Result<i32, Failure> {
+    let running = local::running(&config.data_dir).await?;
+    let already = running.is_some();
+    let info = match running {
+        Some(info) => info,
+        None => local::start(&config.data_dir, &flags(args)?).await?,
+    };
+    report(args.json, &info, already);
+    Ok(0)
+}
+
+fn report(json: bool, info: &ServerInfo, already: bool) {
+    if json {
+        output::print_json(&serde_json::json!({
+            "success": true,
+            "endpoint": info.endpoint,
+            "pid": info.pid,
+            "alreadyRunning": already,
+        }));
+        return;
+    }
+    if already {
+        eprintln!("A server is running already (process {}).", info.pid);
+    }
+    output::print_text(&format!("{}\n", info.endpoint));
+}
+
+fn overrides(args: &ServeArgs) -> Overrides {
+    Overrides {
+        listen: args.listen.clone(),
+        data_dir: args.data_dir.clone(),
+        config_file: args.config.clone(),
+        tls_cert: args.tls_cert.clone(),
+        tls_key: args.tls_key.clone(),
+        region: args.region.clone(),
+    }
+}
+
+/// The flags for the process in the background, which works in another folder: paths are absolute.
+fn flags(args: &ServeArgs) -> Result<Vec<String>, Failure> {
+    let mut flags = Vec::new();
+    for (flag, value) in [("--listen", &args.listen), ("--region", &args.region)] {
+        flags.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
+    }
+    let files = [("--config", &args.config), ("--tls-cert", &args.tls_cert), ("--tls-key", &args.tls_key)];
+    for (flag, file) in files {
+        if let Some(file) = file {
+            let path =
+                std::path::absolute(file).ok().and_then(|path| path.into_os_string().into_string().ok());
+            let bad = || Failure::new(format!("cannot use {flag} {}", file.display()));
+            flags.extend([flag.to_owned(), path.ok_or_else(bad)?]);
+        }
+    }
+    Ok(flags)
+}

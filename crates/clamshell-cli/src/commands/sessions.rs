@@ -1,0 +1,274 @@
+//! `clamshell sessions`: see, stop and remove sessions.
+
+use clamshell_wire::percent_encode;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::Value;
+
+use crate::{
+    cli::ServerArgs,
+    client::Client,
+    failure::Failure,
+    output::{self, text, time},
+    runtimes,
+    target::Place,
+};
+
+/// Shortest beginning of a session id that stands for it: long enough not to hit by chance.
+const PREFIX_CHARS_MIN: usize = 4;
+
+/// List, show, stop and remove sessions
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  clamshell sessions                          all sessions\n  clamshell sessions list --state Active\n  clamshell sessions show 5723cde5            the beginning of an id is enough\n  clamshell sessions stop 5723cde5            ends the compute, keeps the files\n  clamshell sessions rm 5723cde5              removes everything"
+)]
+pub(crate) struct SessionsArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(subcommand)]
+    command: Option<SessionsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsCommand {
+    /// List sessions
+    #[command(
+        alias = "ls",
+        after_help = "Examples:\n  clamshell sessions list\n  clamshell sessions list --runtime default --state Active"
+    )]
+    List {
+        /// Of one runtime: name, id or ARN
+        #[arg(long)]
+        runtime: Option<String>,
+        /// In one state: Provisioning, Active, Idle, Stopping or Stopped
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Show a session and what it uses
+    #[command(after_help = "Examples:\n  clamshell sessions show 5723cde5")]
+    Show(Which),
+    /// End the compute of a session, keep its files
+    #[command(after_help = "Examples:\n  clamshell sessions stop 5723cde5")]
+    Stop(Which),
+    /// End a session and remove everything it has
+    #[command(alias = "remove", after_help = "Examples:\n  clamshell sessions rm 5723cde5")]
+    Rm(Which),
+}
+
+/// A session.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// Session id, or its beginning
+    session_id: String,
+    /// Its runtime, when two have a session of this id
+    #[arg(long)]
+    runtime: Option<String>,
+    /// Its endpoint, when two have a session of this id
+    #[arg(long)]
+    qualifier: Option<String>,
+}
+
+/// Runs the subcommand; none lists.
+pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
+    let json = args.server.json;
+    let all = SessionsCommand::List { runtime: None, state: None };
+    match args.command.unwrap_or(all) {
+        SessionsCommand::List { runtime, state } => {
+            let client = args.server.client(runtime.as_deref()).await?;
+            let sessions = list(&client, state.as_deref()).await?;
+            print_list(json, sessions);
+        }
+        SessionsCommand::Show(which) => {
+            let client = args.server.client(which.runtime.as_deref()).await?;
+            let found = locate(&client, &which).await?;
+            let session = call(&client, Method::GET, &path(&found, ""), "cannot show the session").await?;
+            print_session(json, &session);
+        }
+        SessionsCommand::Stop(which) => {
+            let client = args.server.client(which.runtime.as_deref()).await?;
+            let found = locate(&client, &which).await?;
+            let session =
+                call(&client, Method::POST, &path(&found, "/stop"), "cannot stop the session").await?;
+            if json {
+                output::print_json(&session);
+            } else {
+                eprintln!("Stopped session {}; its files are kept.", text(&found, "sessionId"));
+            }
+        }
+        SessionsCommand::Rm(which) => {
+            let client = args.server.client(which.runtime.as_deref()).await?;
+            let found = locate(&client, &which).await?;
+            call(&client, Method::DELETE, &path(&found, ""), "cannot remove the session").await?;
+            let id = text(&found, "sessionId");
+            if json {
+                output::print_json(&serde_json::json!({"success": true, "sessionId": id}));
+            } else {
+                eprintln!("Removed session {id}.");
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Calls the extension API, which AWS does not have.
+pub(crate) async fn call(client: &Client, method: Method, path: &str, what: &str) -> Result<Value, Failure> {
+    if client.target().place == Place::Aws {
+        return Err(Failure::new(what)
+            .because("Amazon Bedrock AgentCore has no call for it")
+            .hint("it works with a Clamshell server: --endpoint-url, or no --runtime for the local one"));
+    }
+    let endpoint = &client.target().endpoint;
+    client.json(method, path, None).await.map_err(|error| error.into_failure(what, endpoint))
+}
+
+/// Path and query of a session that was listed.
+pub(crate) fn path(session: &Value, tail: &str) -> String {
+    format!(
+        "/clamshell/v1/sessions/{}{tail}?runtime={}&qualifier={}",
+        percent_encode(&text(session, "sessionId")),
+        percent_encode(&text(session, "runtimeArn")),
+        percent_encode(&text(session, "qualifier")),
+    )
+}
+
+async fn list(client: &Client, state: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let mut query = Vec::new();
+    if let Some(runtime) = runtimes::query_name(&client.target().runtime) {
+        query.push(format!("runtime={}", percent_encode(&runtime)));
+    }
+    if let Some(state) = state {
+        query.push(format!("state={}", percent_encode(state)));
+    }
+    let mut path = "/clamshell/v1/sessions".to_owned();
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
+    let mut answer = call(client, Method::GET, &path, "cannot list sessions").await?;
+    Ok(answer["sessions"].as_array_mut().map(std::mem::take).unwrap_or_default())
+}
+
+/// The one session that was meant.
+async fn locate(client: &Client, which: &Which) -> Result<Value, Failure> {
+    let sessions = list(client, None).await?;
+    let of_endpoint = |session: &Value| {
+        which.qualifier.as_ref().is_none_or(|qualifier| text(session, "qualifier") == *qualifier)
+    };
+    let candidates = sessions.into_iter().filter(of_endpoint).collect();
+    pick(candidates, "sessionId", &which.session_id, "session", "`clamshell sessions` lists them")
+}
+
+/// The one item whose id is, or else starts with, `wanted`.
+pub(crate) fn pick(
+    items: Vec<Value>,
+    member: &str,
+    wanted: &str,
+    noun: &str,
+    hint: &str,
+) -> Result<Value, Failure> {
+    let exact = items.iter().any(|item| item[member] == wanted);
+    let long_enough = wanted.chars().count() >= PREFIX_CHARS_MIN;
+    let mut matching = items.into_iter().filter(|item| {
+        let id = item[member].as_str().unwrap_or_default();
+        id == wanted || (!exact && long_enough && id.starts_with(wanted))
+    });
+    let failure =
+        |why: &str| Failure::new(format!("cannot find the {noun} `{wanted}`")).because(why).hint(hint);
+    match (matching.next(), matching.next()) {
+        (Some(item), None) => Ok(item),
+        (None, _) => Err(failure("there is none")),
+        (Some(_), Some(_)) => {
+            Err(failure("there are several: give the whole id, or --runtime and --qualifier"))
+        }
+    }
+}
+
+fn print_list(json: bool, sessions: Vec<Value>) {
+    if json {
+        output::print_json(&serde_json::json!({ "sessions": sessions }));
+        return;
+    }
+    if sessions.is_empty() {
+        eprintln!("No sessions.");
+        return;
+    }
+    let rows = sessions.iter().map(|one| {
+        vec![
+            text(one, "sessionId"),
+            text(one, "runtimeName"),
+            text(one, "qualifier"),
+            text(one, "state"),
+            time(one, "createdAt"),
+            time(one, "lastActivityAt"),
+        ]
+    });
+    output::print_table(
+        &["session", "runtime", "endpoint", "state", "created", "last activity"],
+        rows.collect(),
+    );
+}
+
+fn print_session(json: bool, session: &Value) {
+    if json {
+        output::print_json(session);
+        return;
+    }
+    let usage = &session["usage"];
+    let amount = |member: &str| usage[member].as_u64().map(output::bytes).unwrap_or_default();
+    let degraded: Vec<&str> =
+        session["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let cpu = usage["cpuUsageUs"].as_u64().map(|us| format!("{}.{:03} s", us / 1_000_000, us / 1000 % 1000));
+    output::print_fields(&[
+        ("session", text(session, "sessionId")),
+        ("runtime", text(session, "runtimeArn")),
+        ("endpoint", text(session, "qualifier")),
+        ("version", text(session, "runtimeVersion")),
+        ("driver", text(session, "driver")),
+        ("state", text(session, "state")),
+        ("stopped because", text(session, "stopReason")),
+        ("created", time(session, "createdAt")),
+        ("started", time(session, "startedAt")),
+        ("stopped", time(session, "stoppedAt")),
+        ("last activity", time(session, "lastActivityAt")),
+        ("stops when idle at", time(session, "idleStopsAt")),
+        ("stops at the latest at", time(session, "lifetimeEndsAt")),
+        ("files removed at", time(session, "storageRemovedAt")),
+        ("CPU used", cpu.unwrap_or_default()),
+        ("memory", amount("memoryBytes")),
+        ("processes", text(usage, "pids")),
+        ("workspace", amount("workspaceBytes")),
+        ("does not hold here", degraded.join("; ")),
+    ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_id_or_its_beginning_picks_one() {
+        let items = || vec![json!({"id": "abcd-1"}), json!({"id": "abcd-12"}), json!({"id": "efgh-1"})];
+        let check = |wanted: &str, expect: Result<&str, &str>| {
+            let found = pick(items(), "id", wanted, "thing", "look").map(|item| text(&item, "id"));
+            let found = found.map_err(|failure| failure.message());
+            assert_eq!(
+                found.as_deref().map_err(|text| text.contains(expect.unwrap_err())),
+                expect.map_err(|_| true)
+            );
+        };
+        check("abcd-1", Ok("abcd-1"));
+        check("efgh", Ok("efgh-1"));
+        check("abcd", Err("several"));
+        check("efg", Err("none"));
+        check("zzzz", Err("none"));
+    }
+
+    #[test]
+    fn paths_name_runtime_and_endpoint() {
+        let session = json!({"sessionId": "a b", "runtimeArn": "arn:x/y", "qualifier": "DEFAULT"});
+        assert_eq!(
+            path(&session, "/stop"),
+            "/clamshell/v1/sessions/a%20b/stop?runtime=arn%3Ax%2Fy&qualifier=DEFAULT"
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! `clamshell shells`: what runs in terminals, watching it, its log and its recording.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use clamshell_wire::percent_encode;
+use clap::{Args, Subcommand};
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+use crate::{
+    cli::ServerArgs,
+    client::Client,
+    commands::sessions::{call, path, pick},
+    failure::Failure,
+    output::{self, text, time},
+    runtimes,
+    shell::{self, Access},
+};
+
+/// One read of a log; the server reads it from disk.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// List, show, close, watch and export shells
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  clamshell shells                            all shells\n  clamshell shells watch build                look on, read-only\n  clamshell shells log build | less -R        all output that is kept\n  clamshell shells export build -o build.cast asciicast recording\n  clamshell shells close build"
+)]
+pub(crate) struct ShellsArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(subcommand)]
+    command: Option<ShellsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShellsCommand {
+    /// List shells
+    #[command(alias = "ls", after_help = "Examples:\n  clamshell shells list --session-id 5723cde5")]
+    List {
+        /// Of one runtime: name, id or ARN
+        #[arg(long)]
+        runtime: Option<String>,
+        /// Of one session: its id, or the beginning
+        #[arg(long)]
+        session_id: Option<String>,
+    },
+    /// Show a shell
+    #[command(after_help = "Examples:\n  clamshell shells show build")]
+    Show(Which),
+    /// End a shell, keep its log
+    #[command(after_help = "Examples:\n  clamshell shells close build")]
+    Close(Which),
+    /// Look on, read-only; Ctrl+C ends it
+    #[command(after_help = "Examples:\n  clamshell shells watch build")]
+    Watch(Which),
+    /// Print the output that is kept
+    #[command(
+        after_help = "Examples:\n  clamshell shells log build | less -R\n  clamshell shells log build --from 4096"
+    )]
+    Log {
+        #[command(flatten)]
+        which: Which,
+        /// First byte
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<u64>,
+    },
+    /// Write the recording as asciicast v2
+    #[command(
+        after_help = "Examples:\n  clamshell shells export build -o build.cast\n  clamshell shells export build | asciinema play -"
+    )]
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// File to write [default: stdout]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// A shell.
+#[derive(Debug, Clone, Args)]
+struct Which {
+    /// Shell id, or its beginning
+    shell_id: String,
+    /// Its session, when several have a shell of this id
+    #[arg(long)]
+    session_id: Option<String>,
+    /// Its runtime: name, id or ARN
+    #[arg(long)]
+    runtime: Option<String>,
+}
+
+/// Runs the subcommand; none lists.
+pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
+    let json = args.server.json;
+    let all = ShellsCommand::List { runtime: None, session_id: None };
+    match args.command.unwrap_or(all) {
+        ShellsCommand::List { runtime, session_id } => {
+            let client = args.server.client(runtime.as_deref()).await?;
+            print_list(json, list(&client, session_id.as_deref()).await?);
+        }
+        ShellsCommand::Show(which) => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, ""));
+            let shell = call(&client, Method::GET, &path, "cannot show the shell").await?;
+            print_shell(json, &shell);
+        }
+        ShellsCommand::Close(which) => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, ""));
+            call(&client, Method::DELETE, &path, "cannot close the shell").await?;
+            let id = text(&found, "shellId");
+            if json {
+                output::print_json(&serde_json::json!({"success": true, "shellId": id}));
+            } else {
+                eprintln!("Closed shell {id}; its log is kept.");
+            }
+        }
+        ShellsCommand::Watch(which) => {
+            if json {
+                return Err(Failure::new("--json cannot be used with watch"));
+            }
+            let (client, found) = locate(&args.server, &which).await?;
+            return watch(client, &found).await;
+        }
+        ShellsCommand::Log { which, from } => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let mut path = path(&found, &tail(&found, "/log"));
+            if let Some(from) = from {
+                path = format!("{path}&from={from}");
+            }
+            copy(&client, &path, "cannot read the log", &mut std::io::stdout().lock()).await?;
+        }
+        ShellsCommand::Export { which, output } => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, "/export"));
+            let what = "cannot export the recording";
+            let Some(file) = output else {
+                copy(&client, &path, what, &mut std::io::stdout().lock()).await?;
+                return Ok(0);
+            };
+            let cannot = |error: std::io::Error| {
+                Failure::new(format!("cannot write {}", file.display())).because_of(&error)
+            };
+            copy(&client, &path, what, &mut std::fs::File::create(&file).map_err(cannot)?).await?;
+            if json {
+                output::print_json(&serde_json::json!({"success": true, "file": file}));
+            }
+        }
+    }
+    Ok(0)
+}
+
+async fn watch(client: Client, found: &Value) -> Result<i32, Failure> {
+    let arn = clamshell_wire::arn::RuntimeArn::parse(&text(found, "runtimeArn"))
+        .map_err(|error| Failure::new("cannot watch the shell").because_of(&error))?;
+    shell::run(
+        client,
+        shell::Wish {
+            arn: arn.to_string(),
+            qualifier: text(found, "qualifier"),
+            session_id: text(found, "sessionId"),
+            shell_id: Some(text(found, "shellId")),
+            access: Access::Watch,
+            keep: false,
+            detach_key: "^]".to_owned(),
+            hint_flags: shell::HintFlags::default(),
+        },
+    )
+    .await
+}
+
+fn tail(shell: &Value, more: &str) -> String {
+    format!("/shells/{}{more}", percent_encode(&text(shell, "shellId")))
+}
+
+async fn list(client: &Client, session_id: Option<&str>) -> Result<Vec<Value>, Failure> {
+    let mut path = "/clamshell/v1/shells".to_owned();
+    if let Some(runtime) = runtimes::query_name(&client.target().runtime) {
+        path = format!("{path}?runtime={}", percent_encode(&runtime));
+    }
+    let mut answer = call(client, Method::GET, &path, "cannot list shells").await?;
+    let mut shells = answer["shells"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    if let Some(wanted) = session_id {
+        shells.retain(|one| one["sessionId"].as_str().is_some_and(|id| id.starts_with(wanted)));
+    }
+    Ok(shells)
+}
+
+async fn locate(server: &ServerArgs, which: &Which) -> Result<(Client, Value), Failure> {
+    let client = server.client(which.runtime.as_deref()).await?;
+    let shells = list(&client, which.session_id.as_deref()).await?;
+    let hint = "`clamshell shells` lists them; --session-id tells which session";
+    let found = pick(shells, "shellId", &which.shell_id, "shell", hint)?;
+    Ok((client, found))
+}
+
+/// Copies a body to `out` as it comes, with nothing but one piece of it in memory.
+async fn copy(client: &Client, path: &str, what: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let endpoint = &client.target().endpoint;
+    let mut answer = client
+        .send(Method::GET, path, &[], Vec::new())
+        .await
+        .map_err(|error| error.into_failure(what, endpoint))?;
+    loop {
+        let frame = tokio::time::timeout(READ_TIMEOUT, answer.body.frame())
+            .await
+            .map_err(|_| Failure::new(what).because("the answer stopped"))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| Failure::new(what).because_of(&error))?;
+        if let Ok(bytes) = frame.into_data()
+            && let Err(error) = out.write_all(&bytes)
+        {
+            // `| head` has seen enough.
+            let enough = error.kind() == std::io::ErrorKind::BrokenPipe;
+            return if enough { Ok(()) } else { Err(Failure::new(what).because_of(&error)) };
+        }
+    }
+    let _ = out.flush();
+    Ok(())
+}
+
+fn print_list(json: bool, shells: Vec<Value>) {
+    if json {
+        output::print_json(&serde_json::json!({ "shells": shells }));
+        return;
+    }
+    if shells.is_empty() {
+        eprintln!("No shells.");
+        return;
+    }
+    let rows = shells.iter().map(|one| {
+        vec![
+            text(one, "shellId"),
+            text(one, "sessionId"),
+            text(one, "runtimeName"),
+            text(one, "state"),
+            end(one),
+            time(one, "createdAt"),
+            time(one, "lastOutputAt"),
+        ]
+    });
+    output::print_table(
+        &["shell", "session", "runtime", "state", "end", "created", "last output"],
+        rows.collect(),
+    );
+}
+
+fn end(shell: &Value) -> String {
+    match (shell["signal"].as_i64(), shell["exitCode"].as_i64()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit {code}"),
+        (None, None) => text(shell, "endReason"),
+    }
+}
+
+fn print_shell(json: bool, shell: &Value) {
+    if json {
+        output::print_json(shell);
+        return;
+    }
+    let command: Vec<&str> =
+        shell["command"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let kept = match (shell["startOffset"].as_u64(), shell["endOffset"].as_u64()) {
+        (Some(start), Some(end)) => {
+            format!("{} (bytes {start} to {end})", output::bytes(end.saturating_sub(start)))
+        }
+        _ => String::new(),
+    };
+    output::print_fields(&[
+        ("shell", text(shell, "shellId")),
+        ("session", text(shell, "sessionId")),
+        ("runtime", text(shell, "runtimeArn")),
+        ("endpoint", text(shell, "qualifier")),
+        ("state", text(shell, "state")),
+        ("command", command.join(" ")),
+        ("size", format!("{} x {}", text(shell, "cols"), text(shell, "rows"))),
+        ("process", text(shell, "pid")),
+        ("created", time(shell, "createdAt")),
+        ("last output", time(shell, "lastOutputAt")),
+        ("detached", time(shell, "detachedAt")),
+        ("ended", time(shell, "endedAt")),
+        ("end", end(shell)),
+        ("writers", text(shell, "writers")),
+        ("watchers", text(shell, "watchers")),
+        ("output kept", kept),
+    ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ends_are_told_shortly() {
+        assert_eq!(end(&json!({"exitCode": 137, "signal": 9})), "signal 9");
+        assert_eq!(end(&json!({"exitCode": 0})), "exit 0");
+        assert_eq!(end(&json!({"endReason": "SessionEnded"})), "SessionEnded");
+        assert_eq!(end(&json!({"state": "Attached"})), "");
+    }
+}

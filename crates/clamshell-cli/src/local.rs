@@ -1,0 +1,132 @@
+//! The server of this machine: find it, start it in the background, wait until it answers.
+
+use std::{
+    fs,
+    io::{Read, Seek, SeekFrom},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use clamshell_server::local::{ServerInfo, default_data_dir, read_server_info};
+
+use crate::{client, failure::Failure, target::Endpoint};
+
+/// A first start makes keys and a store; a slow disk needs a moment. Longer than that is a fault.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(25);
+/// An old log above this size is moved away at the next start, so two files bound the disk it takes.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// The data directory: flag (or its environment variable), else the server's default.
+pub(crate) fn data_dir(flag: Option<&Path>) -> PathBuf {
+    let path = flag.map_or_else(default_data_dir, Path::to_owned);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// What `server.json` says.
+pub(crate) fn info(data_dir: &Path) -> Result<Option<ServerInfo>, Failure> {
+    read_server_info(data_dir).map_err(|error| {
+        Failure::new(format!("cannot read {}", data_dir.join("server.json").display())).because_of(&error)
+    })
+}
+
+/// Whether the server that wrote `info` answers.
+pub(crate) async fn is_alive(info: &ServerInfo) -> bool {
+    match Endpoint::parse(&info.endpoint) {
+        Ok(endpoint) => client::is_healthy(&endpoint, info.ca_path.as_deref()).await,
+        Err(_) => false,
+    }
+}
+
+/// The running server of this data directory.
+pub(crate) async fn running(data_dir: &Path) -> Result<Option<ServerInfo>, Failure> {
+    match info(data_dir)? {
+        Some(info) if is_alive(&info).await => Ok(Some(info)),
+        _ => Ok(None),
+    }
+}
+
+/// Where the server in the background logs.
+pub(crate) fn log_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("server.log")
+}
+
+/// Starts a server in the background and waits until it answers. `flags` are those of `serve`.
+pub(crate) async fn start(data_dir: &Path, flags: &[String]) -> Result<ServerInfo, Failure> {
+    let log = log_path(data_dir);
+    let mut child = spawn(data_dir, &log, flags)
+        .map_err(|error| Failure::new("cannot start a server").because_of(&error))?;
+    let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        let ended = child.try_wait().ok().flatten();
+        // Asked after the child's state: somebody else may have started a server at the same moment,
+        // and then ours ends while theirs answers.
+        if let Some(info) = running(data_dir).await? {
+            return Ok(info);
+        }
+        let hint = format!("the log is {}", log.display());
+        if let Some(status) = ended {
+            let last = last_line(&log, log_start).unwrap_or_else(|| status.to_string());
+            return Err(Failure::new("the server did not start").because(last).hint(hint));
+        }
+        if Instant::now() > deadline {
+            let why = format!("no answer within {} s", START_TIMEOUT.as_secs());
+            return Err(Failure::new("the server did not start").because(why).hint(hint));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn spawn(data_dir: &Path, log: &Path, flags: &[String]) -> std::io::Result<Child> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
+        fs::rename(log, log.with_extension("log.1"))?;
+    }
+    let out = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    let err = out.try_clone()?;
+    Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .args(flags)
+        .arg("--background")
+        .arg("--data-dir")
+        .arg(data_dir)
+        // The folder of the shell that happened to start it must not stay busy.
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+}
+
+/// The last line of the log written since `start`.
+fn last_line(log: &Path, start: u64) -> Option<String> {
+    let mut file = fs::File::open(log).ok()?;
+    let end = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(start.max(end.saturating_sub(4096)))).ok()?;
+    let mut text = Vec::new();
+    file.take(4096).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let line = lines.iter().rev().find(|line| line.starts_with("error: ")).or(lines.last())?;
+    Some(line.trim_start_matches("error: ").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_is_the_last_line_since_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("server.log");
+        fs::write(&log, "error: old\n").unwrap();
+        assert_eq!(last_line(&log, 11), None);
+        fs::write(&log, "error: old\ninfo\nerror: port: in use\nhint: x\n").unwrap();
+        assert_eq!(last_line(&log, 11).as_deref(), Some("port: in use"));
+        fs::write(&log, "error: old\npanicked\n\n").unwrap();
+        assert_eq!(last_line(&log, 11).as_deref(), Some("panicked"));
+    }
+}
