@@ -2,11 +2,12 @@
 //! port opens. Every key is documented in `docs/configuration.md`.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use clamshell_domain::{Limits, Region};
+use clamshell_domain::{Artifact, LifecycleConfiguration, Limits, Region, RuntimeName};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -61,6 +62,25 @@ pub struct ShellPolicy {
     pub shells_max: u32,
 }
 
+/// A runtime that the configuration declares; made or given a new version at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredRuntime {
+    /// Its name.
+    pub name: RuntimeName,
+    /// Text for people.
+    pub description: String,
+    /// Root file system.
+    pub artifact: Artifact,
+    /// Driver; `None`: the server's default.
+    pub driver: Option<String>,
+    /// Variables of its commands.
+    pub environment: BTreeMap<String, String>,
+    /// Timers.
+    pub lifecycle: LifecycleConfiguration,
+    /// Limits.
+    pub limits: Limits,
+}
+
 /// Everything a server needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -74,8 +94,10 @@ pub struct Config {
     pub region: Region,
     /// Driver of runtimes that name none: `native`, `runc`, `crun` or `runsc`.
     pub driver: String,
-    /// Limits of the runtime `default`.
+    /// Limits of the runtime `default`, and of declared ones that set none.
     pub limits: Limits,
+    /// Runtimes beside `default`, and `default` itself when it is declared.
+    pub runtimes: Vec<DeclaredRuntime>,
     /// Further host directories that the `host` image shows, read-only.
     pub host_image_include: Vec<PathBuf>,
     /// Times of shells.
@@ -127,6 +149,7 @@ struct File {
     drain_timeout_s: Option<u64>,
     tls: Option<FileTls>,
     limits: FileLimits,
+    runtimes: BTreeMap<String, FileRuntime>,
     host_image: FileHostImage,
     shells: FileShells,
 }
@@ -152,6 +175,18 @@ struct FileLimits {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct FileRuntime {
+    image: Option<String>,
+    description: Option<String>,
+    driver: Option<String>,
+    environment: BTreeMap<String, String>,
+    idle_timeout_s: Option<u64>,
+    max_lifetime_s: Option<u64>,
+    limits: FileLimits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct FileHostImage {
     include: Vec<PathBuf>,
 }
@@ -167,6 +202,9 @@ struct FileShells {
 }
 
 const MIB: u64 = 1 << 20;
+
+/// `maxLifetime` of the model, seconds.
+const LIFETIME_S_MAX: u64 = 1_209_600;
 
 impl Config {
     /// Reads the file and the environment, applies the flags, checks everything.
@@ -218,15 +256,9 @@ impl Config {
             .map_err(|error| ConfigError::Value { key: "region", reason: error.to_string() })?;
         let driver = variable("CLAMSHELL_DRIVER").or(file.driver).unwrap_or_else(|| "native".to_owned());
 
-        let base = Limits::default();
-        let limits = Limits {
-            cpu_millis: file.limits.cpu_millis.unwrap_or(base.cpu_millis).max(10),
-            memory_bytes: file.limits.memory_mib.map_or(base.memory_bytes, |mib| mib.max(16) * MIB),
-            pids_max: file.limits.pids_max.unwrap_or(base.pids_max).max(16),
-            workspace_bytes: file.limits.workspace_mib.map_or(base.workspace_bytes, |mib| mib * MIB),
-            scratch_bytes: file.limits.scratch_mib.map_or(base.scratch_bytes, |mib| mib * MIB),
-            open_files_max: file.limits.open_files_max.unwrap_or(base.open_files_max),
-        };
+        let limits = file.limits.over(Limits::default());
+        let declared = file.runtimes.into_iter().map(|(name, runtime)| runtime.declared(name, limits));
+        let runtimes = declared.collect::<Result<Vec<_>, _>>()?;
         let shells = ShellPolicy {
             detached_timeout_ms: file.shells.detached_timeout_s.unwrap_or(900) * 1000,
             connection_ttl_ms: file.shells.connection_ttl_s.unwrap_or(3600) * 1000,
@@ -241,11 +273,71 @@ impl Config {
             region,
             driver,
             limits,
+            runtimes,
             host_image_include: file.host_image.include,
             shells,
             storage_retention_ms: file.storage_retention_days.unwrap_or(14) * 86_400_000,
             drain_timeout_ms: file.drain_timeout_s.unwrap_or(10) * 1000,
         })
+    }
+}
+
+impl FileLimits {
+    /// These over others.
+    fn over(&self, base: Limits) -> Limits {
+        Limits {
+            cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis).max(10),
+            memory_bytes: self.memory_mib.map_or(base.memory_bytes, |mib| mib.max(16) * MIB),
+            pids_max: self.pids_max.unwrap_or(base.pids_max).max(16),
+            workspace_bytes: self.workspace_mib.map_or(base.workspace_bytes, |mib| mib * MIB),
+            scratch_bytes: self.scratch_mib.map_or(base.scratch_bytes, |mib| mib * MIB),
+            open_files_max: self.open_files_max.unwrap_or(base.open_files_max),
+        }
+    }
+}
+
+impl FileRuntime {
+    fn declared(self, name: String, limits: Limits) -> Result<DeclaredRuntime, ConfigError> {
+        let refuse =
+            |reason: String| ConfigError::Value { key: "runtimes", reason: format!("{name}: {reason}") };
+        let image = self.image.as_deref().unwrap_or("host");
+        let artifact = artifact(image).ok_or_else(|| {
+            refuse(format!("image `{image}` is not host, dir:/PATH or oci:/PATH[#REFERENCE]"))
+        })?;
+        // `runtime.md` 8.4: what is not given follows from what is.
+        let base = LifecycleConfiguration::default();
+        let max_lifetime_s = self.max_lifetime_s.unwrap_or(base.max_lifetime_s);
+        let idle_timeout_s = self.idle_timeout_s.unwrap_or(base.idle_timeout_s.min(max_lifetime_s));
+        if idle_timeout_s == 0 || idle_timeout_s > max_lifetime_s || max_lifetime_s > LIFETIME_S_MAX {
+            return Err(refuse(format!(
+                "idle_timeout_s must be from 1 to max_lifetime_s, and that at most {LIFETIME_S_MAX}"
+            )));
+        }
+        Ok(DeclaredRuntime {
+            name: RuntimeName::parse(name.as_str()).map_err(|error| refuse(error.to_string()))?,
+            description: self.description.unwrap_or_default(),
+            artifact,
+            driver: self.driver,
+            environment: self.environment,
+            lifecycle: LifecycleConfiguration { idle_timeout_s, max_lifetime_s },
+            limits: self.limits.over(limits),
+        })
+    }
+}
+
+fn artifact(text: &str) -> Option<Artifact> {
+    let absolute = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
+    match text.split_once(':') {
+        None if text == "host" => Some(Artifact::Host),
+        Some(("dir", path)) => Some(Artifact::Directory { path: absolute(path)? }),
+        Some(("oci", rest)) => {
+            let (path, reference) = match rest.split_once('#') {
+                Some((path, reference)) => (path, Some(reference.to_owned())),
+                None => (rest, None),
+            };
+            Some(Artifact::Oci { path: absolute(path)?, reference })
+        }
+        _ => None,
     }
 }
 
@@ -313,6 +405,27 @@ mod tests {
         load(overrides, &[]).unwrap();
         let (_folder, overrides) = in_folder("listen = \"0.0.0.0:1\"\n[tls]\n");
         assert_eq!(load(overrides, &[]).unwrap().tls, Some(Tls::LocalCa { names: vec![] }));
+    }
+
+    #[test]
+    fn declared_runtimes_have_images_timers_and_limits() {
+        let text = "[limits]\npids_max = 99\n[runtimes.mine]\nimage = \"oci:/images/x.tar#v1\"\nmax_lifetime_s = 60\n";
+        let (_folder, overrides) = in_folder(text);
+        let config = load(overrides, &[]).unwrap();
+        let expect = DeclaredRuntime {
+            name: RuntimeName::parse("mine").unwrap(),
+            description: String::new(),
+            artifact: Artifact::Oci { path: "/images/x.tar".into(), reference: Some("v1".to_owned()) },
+            driver: None,
+            environment: BTreeMap::new(),
+            lifecycle: LifecycleConfiguration { idle_timeout_s: 60, max_lifetime_s: 60 },
+            limits: Limits { pids_max: 99, ..Limits::default() },
+        };
+        assert_eq!(config.runtimes, [expect]);
+        for bad in ["image = \"dir:relative\"", "image = \"x\"", "idle_timeout_s = 61\nmax_lifetime_s = 60"] {
+            let (_folder, overrides) = in_folder(&format!("[runtimes.mine]\n{bad}\n"));
+            assert!(matches!(load(overrides, &[]), Err(ConfigError::Value { key: "runtimes", .. })), "{bad}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-pub use config::{Config, ConfigError, Overrides, ShellPolicy, Tls};
+pub use config::{Config, ConfigError, DeclaredRuntime, Overrides, ShellPolicy, Tls};
 pub use server::{RunError, Server};
 pub use tls::TlsError;
 

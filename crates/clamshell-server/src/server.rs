@@ -11,10 +11,10 @@ use std::{
 };
 
 use clamshell_domain::{
-    AccountId, Artifact, Clock, DriverReport, Entropy, NetworkMode, Runtime, RuntimeId, RuntimeName,
-    SandboxDriver, SystemClock, SystemEntropy,
+    AccountId, Artifact, Clock, DriverReport, Entropy, LifecycleConfiguration, NetworkMode, Runtime,
+    RuntimeId, RuntimeName, SandboxDriver, SystemClock, SystemEntropy,
 };
-use clamshell_sandbox::{NativeDriver, NativeOptions};
+use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
 use clamshell_store::{MasterKey, MasterKeyError, Store, StoreError};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::{App, AppParts},
-    config::{Config, Tls},
+    config::{Config, DeclaredRuntime, Tls},
     http,
     local::{ServerInfo, write_server_info},
     session::{Registry, RegistryParts},
@@ -40,6 +40,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A TLS handshake has this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// OCI runtimes that a configuration may name; each is looked up on PATH.
+const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
 
 /// Name of the runtime that the first start makes.
 const DEFAULT_RUNTIME: &str = "default";
@@ -133,7 +136,7 @@ impl Server {
         let master_key = MasterKey::load_or_create(&data_dir.join("master.key"), &*entropy)?;
         let account = store.ensure_account(&*clock, &*entropy, config.region.clone()).await?;
         ensure_root_key(&store, &master_key, &*clock, &*entropy).await?;
-        let default_runtime = ensure_default_runtime(&store, &config, &*clock, &*entropy).await?;
+        let default_runtime = ensure_runtimes(&store, &config, &*clock, &*entropy).await?;
         tls::ensure_ca(&data_dir, clock.now_ms())?;
         let tls = match &config.tls {
             None => None,
@@ -143,11 +146,12 @@ impl Server {
             }
         };
         let drivers = drivers(&config);
-        if !drivers.contains_key(&config.driver) {
+        let named = config.runtimes.iter().filter_map(|declared| declared.driver.as_ref());
+        if let Some(driver) = named.chain([&config.driver]).find(|driver| !drivers.contains_key(*driver)) {
             let mut known: Vec<_> = drivers.keys().cloned().collect();
             known.sort();
             let reason = format!("it is none of {}", known.join(", "));
-            return Err(RunError::Driver { driver: config.driver, reason });
+            return Err(RunError::Driver { driver: driver.clone(), reason });
         }
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
@@ -325,40 +329,83 @@ async fn ensure_root_key(
         .map_err(|error| RunError::FirstStart { reason: http::chain(&error) })
 }
 
-async fn ensure_default_runtime(
+/// Brings the runtimes of the configuration into the store: new ones are made, changed ones get a new version.
+/// Gives the id of `default`, which is made even when it is not declared, and then never changed.
+async fn ensure_runtimes(
     store: &Store,
     config: &Config,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<RuntimeId, RunError> {
     let first_start = |reason: String| RunError::FirstStart { reason };
-    let name = RuntimeName::parse(DEFAULT_RUNTIME).map_err(|error| first_start(error.to_string()))?;
-    if let Some(runtime) = store.runtime_by_name(&name).await? {
-        return Ok(runtime.runtime_id);
+    let default = RuntimeName::parse(DEFAULT_RUNTIME).map_err(|error| first_start(error.to_string()))?;
+    if !config.runtimes.iter().any(|declared| declared.name == default)
+        && store.runtime_by_name(&default).await?.is_none()
+    {
+        let declared = DeclaredRuntime {
+            name: default.clone(),
+            description: "This machine's own system, isolated".to_owned(),
+            artifact: Artifact::Host,
+            driver: None,
+            environment: std::collections::BTreeMap::new(),
+            lifecycle: LifecycleConfiguration::default(),
+            limits: config.limits,
+        };
+        ensure_runtime(store, &declared, clock, entropy).await?;
     }
+    for declared in &config.runtimes {
+        ensure_runtime(store, declared, clock, entropy).await?;
+    }
+    let runtime = store.runtime_by_name(&default).await?;
+    Ok(runtime.ok_or_else(|| first_start("the runtime `default` vanished".to_owned()))?.runtime_id)
+}
+
+async fn ensure_runtime(
+    store: &Store,
+    declared: &DeclaredRuntime,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<(), RunError> {
+    let known = store.runtime_by_name(&declared.name).await?;
     let runtime = Runtime {
-        runtime_id: RuntimeId::generate(&name, entropy),
-        name,
-        version: 1,
-        description: "This machine's own system, isolated".to_owned(),
-        artifact: Artifact::Host,
-        environment: std::collections::BTreeMap::new(),
-        lifecycle: clamshell_domain::LifecycleConfiguration::default(),
-        limits: config.limits,
+        runtime_id: known
+            .as_ref()
+            .map_or_else(|| RuntimeId::generate(&declared.name, entropy), |known| known.runtime_id.clone()),
+        name: declared.name.clone(),
+        version: known.as_ref().map_or(1, |known| known.version),
+        description: declared.description.clone(),
+        artifact: declared.artifact.clone(),
+        environment: declared.environment.clone(),
+        lifecycle: declared.lifecycle,
+        limits: declared.limits,
         network: NetworkMode::Sandbox,
-        driver: None,
-        created_at_ms: clock.now_ms(),
+        driver: declared.driver.clone(),
+        created_at_ms: known.as_ref().map_or_else(|| clock.now_ms(), |known| known.created_at_ms),
     };
-    store.insert_runtime(&runtime).await.map_err(|error| first_start(http::chain(&error)))?;
-    Ok(runtime.runtime_id)
+    match known {
+        None => store
+            .insert_runtime(&runtime)
+            .await
+            .map_err(|error| RunError::FirstStart { reason: http::chain(&error) }),
+        Some(known) if known == runtime => Ok(()),
+        Some(_) => {
+            let version = store.add_runtime_version(&runtime, clock.now_ms()).await?;
+            tracing::info!(runtime = %runtime.name, version, "runtime has a new version");
+            Ok(())
+        }
+    }
 }
 
 /// Every driver there is; whether it works on this machine is its own report's matter.
 pub(crate) fn drivers(config: &Config) -> HashMap<String, Arc<dyn SandboxDriver>> {
     let mut options = NativeOptions::new(&config.data_dir);
-    options.host_includes = config.host_image_include.clone();
-    let native: Arc<dyn SandboxDriver> = Arc::new(NativeDriver::new(options));
-    HashMap::from([(native.name().to_owned(), native)])
+    options.host_includes.clone_from(&config.host_image_include);
+    let mut all: Vec<Arc<dyn SandboxDriver>> = vec![Arc::new(NativeDriver::new(options.clone()))];
+    for runtime in OCI_RUNTIMES {
+        let options = OciOptions { native: options.clone(), program: None };
+        all.push(Arc::new(OciDriver::new(runtime, options)));
+    }
+    all.into_iter().map(|driver| (driver.name().to_owned(), driver)).collect()
 }
 
 /// What each driver finds out about this machine, by name.

@@ -6,7 +6,7 @@ use clamshell_domain::{
     Artifact, EndpointName, LifecycleConfiguration, Limits, NetworkMode, Runtime, RuntimeId, RuntimeName,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::any::AnyRow;
+use sqlx::{Row as _, any::AnyRow};
 use thiserror::Error;
 
 use crate::{
@@ -58,6 +58,18 @@ macro_rules! select {
     };
 }
 
+fn stored_spec(runtime: &Runtime) -> StoredSpec {
+    StoredSpec {
+        description: runtime.description.clone(),
+        artifact: runtime.artifact.clone(),
+        environment: runtime.environment.clone(),
+        lifecycle: runtime.lifecycle,
+        limits: runtime.limits,
+        network: runtime.network,
+        driver: runtime.driver.clone(),
+    }
+}
+
 impl Store {
     /// Adds a runtime with its version 1 and the endpoint `DEFAULT` that points to it.
     ///
@@ -67,16 +79,7 @@ impl Store {
         if runtime.version != 1 {
             return Err(InsertRuntimeError::NotFirstVersion { version: runtime.version });
         }
-        let spec = StoredSpec {
-            description: runtime.description.clone(),
-            artifact: runtime.artifact.clone(),
-            environment: runtime.environment.clone(),
-            lifecycle: runtime.lifecycle,
-            limits: runtime.limits,
-            network: runtime.network,
-            driver: runtime.driver.clone(),
-        };
-        let spec = stored_json(TABLE, "spec", &spec)?;
+        let spec = stored_json(TABLE, "spec", &stored_spec(runtime))?;
         let created_at_ms = stored_ms(runtime.created_at_ms);
         let mut tx = self.write().await?;
         let inserted = sqlx::query(
@@ -113,6 +116,43 @@ impl Store {
         .map_err(StoreError::from)?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(())
+    }
+
+    /// Adds the next version of a runtime, whatever `runtime.version` says, and points `DEFAULT` to it. Returns its number.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when there is no such runtime.
+    pub async fn add_runtime_version(&self, runtime: &Runtime, now_ms: u64) -> Result<u32, StoreError> {
+        let spec = stored_json(TABLE, "spec", &stored_spec(runtime))?;
+        let now_ms = stored_ms(now_ms);
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "UPDATE runtimes SET latest_version = latest_version + 1 WHERE runtime_id = $1 RETURNING latest_version",
+        )
+        .bind(runtime.runtime_id.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+        let version: i64 = row.try_get(0)?;
+        sqlx::query(
+            "INSERT INTO runtime_versions (runtime_id, version, spec, created_at_ms) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(runtime.runtime_id.as_str())
+        .bind(version)
+        .bind(spec)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE endpoints SET version = $2, updated_at_ms = $3 WHERE runtime_id = $1 AND name = $4",
+        )
+        .bind(runtime.runtime_id.as_str())
+        .bind(version)
+        .bind(now_ms)
+        .bind(EndpointName::default_endpoint().as_str())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        u32::try_from(version).map_err(|_| StoreError::Corrupt { table: TABLE, column: "version" })
     }
 
     /// A version of a runtime, the latest when `version` is `None`.
