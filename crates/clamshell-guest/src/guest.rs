@@ -211,11 +211,10 @@ impl Guest {
 
     fn signaled(&mut self) {
         let mut info = [0; 1024];
-        // `ssi_signo` is the first field of each 128-byte record. SIGCHLDs merge, so all are reaped.
+        // SIGCHLDs merge, so all are reaped.
         while let Ok(Some(count)) = self.signals.read(&mut info) {
             let (records, _) = info[..count].as_chunks::<128>();
-            let terminate = i32::to_ne_bytes(libc::SIGTERM);
-            if records.iter().any(|record| record.starts_with(&terminate)) {
+            if records.iter().any(|record| self.asks_to_end(record)) {
                 self.begin_shutdown(SIGNALED_GRACE_MS);
             }
             if count < info.len() {
@@ -225,6 +224,14 @@ impl Guest {
         while let Some((pid, exit)) = Processes::reap() {
             self.process_ended(pid, exit);
         }
+    }
+
+    /// Whether a signal record is a SIGTERM that counts. `ssi_signo` is the first field, `ssi_pid` the
+    /// fourth; a sender outside of the namespace has no process id here. PID 1 takes none from inside:
+    /// it is not for a program of the sandbox to end it.
+    fn asks_to_end(&self, record: &[u8; 128]) -> bool {
+        let terminate = i32::to_ne_bytes(libc::SIGTERM);
+        record.starts_with(&terminate) && (!self.processes.is_init() || record[12..16] == [0; 4])
     }
 
     fn process_ended(&mut self, pid: i32, exit: Exit) {
@@ -329,6 +336,8 @@ fn signal_fd() -> io::Result<OwnedFd> {
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        // A log at the limit of file sizes is an error to handle, not an end.
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);

@@ -114,6 +114,7 @@ impl Guest {
                 pipes.stderr.1.as_fd(),
             ],
             terminal: false,
+            adopts_orphans: !spec.keep_running,
         });
         let pid = match started {
             Ok(pid) => pid,

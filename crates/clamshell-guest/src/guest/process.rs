@@ -119,16 +119,22 @@ impl Processes {
         }
     }
 
-    /// Kills the tree of `root`, and what it forks meanwhile.
+    /// Kills the tree of `root`, and what it forks meanwhile. The root is stopped first and killed
+    /// last: while it is there, what it adopts is still known to belong to it.
     pub(super) fn kill_tree(&self, root: i32) {
+        send(root, Signal::STOP);
         for _ in 0..KILL_ROUNDS {
-            let tree = self.tree(root);
+            let mut tree = self.tree(root);
+            tree.remove(&root);
             if tree.is_empty() {
-                return;
+                break;
             }
             for pid in tree {
                 send(pid, Signal::KILL);
             }
+        }
+        for pid in self.tree(root) {
+            send(pid, Signal::KILL);
         }
     }
 

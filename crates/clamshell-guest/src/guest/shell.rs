@@ -8,7 +8,7 @@ use clamshell_term::{
     screen::LazyScreen,
 };
 use rustix::{
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, Uid, fchmod, fchown, openat},
     io::Errno,
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{Winsize, tcgetpgrp, tcsetwinsize},
@@ -192,4 +192,11 @@ pub(super) fn terminal(dev_pts: Option<&OwnedFd>, cols: u16, rows: u16) -> Resul
     tcsetwinsize(&master, window(cols, rows))?;
     rustix::io::ioctl_fionbio(&master, true)?;
     Ok((master, slave))
+}
+
+/// Lets a user open the terminal by its name, as `tmux`, `ssh` and `gpg` do. Where the guest may not,
+/// they fail and the rest works.
+pub(super) fn give(slave: &OwnedFd, uid: u32) {
+    let _ = fchown(slave, Some(Uid::from_raw(uid)), None);
+    let _ = fchmod(slave, Mode::RUSR | Mode::WUSR | Mode::WGRP);
 }

@@ -22,7 +22,7 @@ use super::{
     commands::error_code,
     connection::{Attachment, LINGER_MS, Role, Stage},
     poll::{Token, Watch},
-    shell::{DRAIN_BYTES_MAX, DRAIN_SILENCE_MS, Shell, terminal},
+    shell::{DRAIN_BYTES_MAX, DRAIN_SILENCE_MS, Shell, give, terminal},
     spawn::{Program, spawn},
 };
 
@@ -141,13 +141,18 @@ impl Guest {
             .map_err(|errno| (ErrorCode::Internal, format!("cannot make a terminal: {errno}")))?;
         let mut log = LogWriter::open(self.shells_dir.as_fd(), shell_id, spec.log_bytes_max)
             .map_err(|error| (ErrorCode::Internal, format!("cannot open the log: {error}")))?;
+        let identity = self.identity(spec.user);
+        if let Some((uid, _)) = identity {
+            give(&slave, uid);
+        }
         let started = spawn(&Program {
             argv: &spec.argv,
             env: &spec.env,
             cwd: &spec.cwd,
-            identity: self.identity(spec.user),
+            identity,
             stdio: [slave.as_fd(); 3],
             terminal: true,
+            adopts_orphans: false,
         });
         let pid = match started {
             Ok(pid) => pid,
@@ -210,7 +215,7 @@ impl Guest {
             note_detached(shell, self.now_ms);
         }
         if shell.is_over() && shell.attached.is_empty() {
-            self.shells.remove(&attachment.serial);
+            self.forget_shell(attachment.serial);
         } else {
             self.resume_reading(attachment.serial);
         }
@@ -450,7 +455,7 @@ impl Guest {
         self.ended.insert(shell_id, ended);
         self.pump_attached(serial);
         if unattached {
-            self.shells.remove(&serial);
+            self.forget_shell(serial);
         }
         let waiting: Vec<u64> = self
             .connections
@@ -462,6 +467,14 @@ impl Guest {
             self.reply(id, Reply::Done);
         }
         self.forget_oldest_ended();
+    }
+
+    fn forget_shell(&mut self, serial: u64) {
+        if self.shells.remove(&serial).is_some() {
+            // A screen of many small cells was freed; without this its pages stay with the guest.
+            // SAFETY: gives free pages back; no pointer is involved.
+            let _ = unsafe { libc::malloc_trim(0) };
+        }
     }
 
     pub(super) fn forget_oldest_ended(&mut self) {

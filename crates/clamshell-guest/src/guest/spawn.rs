@@ -27,6 +27,10 @@ pub(super) struct Program<'a> {
     pub(super) stdio: [BorrowedFd<'a>; 3],
     /// Standard input is a terminal that becomes the controlling one.
     pub(super) terminal: bool,
+    /// Orphans among its descendants become its own children rather than the guest's, so that even
+    /// those that made themselves daemons are still found in its tree. Not for what runs long: a
+    /// program that reaps only what it started would collect zombies.
+    pub(super) adopts_orphans: bool,
 }
 
 /// A program that did not start.
@@ -42,6 +46,7 @@ pub(super) enum SpawnError {
 struct Plan {
     stdio: [RawFd; 3],
     terminal: bool,
+    adopts_orphans: bool,
     identity: Option<(u32, u32)>,
     cwd: *const c_char,
     candidates: *const *const c_char,
@@ -74,6 +79,7 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
     let mut plan = Plan {
         stdio: program.stdio.map(|fd| fd.as_raw_fd()),
         terminal: program.terminal,
+        adopts_orphans: program.adopts_orphans,
         identity: program.identity,
         cwd: cwd.as_ptr(),
         candidates: candidate_pointers.as_ptr(),
@@ -161,6 +167,9 @@ unsafe fn prepare_and_exec(plan: &Plan) -> &'static str {
         }
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
             return "take the terminal";
+        }
+        if plan.adopts_orphans && libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1_u64, 0_u64, 0_u64, 0_u64) < 0 {
+            return "adopt orphans";
         }
         if let Some((uid, gid)) = plan.identity {
             // Raw calls: the C library's would signal threads of a process whose memory we share.

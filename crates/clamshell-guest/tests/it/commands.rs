@@ -112,13 +112,13 @@ fn a_timeout_kills_the_whole_tree() {
     let guest = Guest::start();
     let spec = CommandSpec {
         timeout_ms: Some(300),
-        ..command("setsid sleep 1000 & echo $!; sleep 1000 & echo $!; wait")
+        ..command("setsid sleep 1000 & echo $!; sleep 1000 & echo $!; (setsid sleep 1000 & echo $!); wait")
     };
     let ran = collect(guest.run(spec));
     assert_eq!(ran.exit, Some(Exit { code: 137, signal: Some(9), timed_out: true }));
     let children: Vec<i32> =
         String::from_utf8(ran.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(children.len(), 2);
+    assert_eq!(children.len(), 3);
     for pid in children {
         wait_until("child is killed", || if is_alive(pid) { Err(format!("{pid} lives")) } else { Ok(()) });
     }

@@ -219,6 +219,45 @@ fn a_stuck_watcher_holds_up_nobody() {
 }
 
 #[test]
+fn a_stuck_reader_is_waited_for_and_then_told_of_the_gap() {
+    let guest = Guest::start();
+    let spec = ShellSpec { log_bytes_max: 64 * 1024, ..shell("read x; seq 1 300000") };
+    let (_, mut stuck) = guest.attach("a", Some(spec), AttachFrom::End, Access::Watch);
+    let (_, mut writer) = guest.attach("a", None, AttachFrom::End, Access::Write);
+    let begun = Instant::now();
+    writer.input("\n");
+    let (seen, exit) = output(&mut writer, 0);
+    assert!(seen.ends_with(b"300000\r\n"));
+    assert_eq!(exit.map(|exit| exit.code), Some(0));
+    assert!(begun.elapsed().as_secs() >= 4);
+    let frames = stuck.rest();
+    let gaps: Vec<_> = frames.iter().filter(|frame| matches!(frame, Frame::Gap { .. })).collect();
+    assert_eq!((gaps.len(), frames.last()), (1, exit.map(Frame::Exit).as_ref()));
+}
+
+#[test]
+fn a_disk_that_takes_no_more_stops_the_program_and_loses_nothing() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let guest = Guest::start();
+    let (_, mut writer) =
+        guest.attach("a", Some(shell("read x; seq 1 100000")), AttachFrom::End, Access::Write);
+    let limit = |bytes| {
+        let pid = Pid::from_raw(guest.pid() as i32);
+        prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    };
+    limit(Some(100_000));
+    writer.input("\n");
+    wait_until("the log is full", || match list(&guest)[0].end_offset {
+        100_000 => Ok(()),
+        end => Err(format!("{end}")),
+    });
+    limit(None);
+    let (seen, exit) = output(&mut writer, 0);
+    assert!(seen[2..] == lines(100_000)[..]);
+    assert_eq!(exit.map(|exit| exit.code), Some(0));
+}
+
+#[test]
 fn a_large_paste_arrives_whole() {
     let guest = Guest::start();
     let script = "stty raw -echo; printf ready; head -c 3000000 | sha256sum";

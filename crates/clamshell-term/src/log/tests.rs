@@ -121,6 +121,21 @@ fn output_records_are_at_least_ten_milliseconds_apart() {
 }
 
 #[test]
+fn the_size_survives_the_oldest_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let shells = open_dir(folder.path());
+    let mut log = LogWriter::open(shells.as_fd(), "s", 16_384).unwrap();
+    log.record_start(132, 43, 0);
+    for at in 0..60_000 {
+        log.append(b"x", at * 10).unwrap();
+    }
+    let events = LogReader::open(folder.path(), "s").unwrap().events(0, usize::MAX).unwrap();
+    assert_eq!(events[0].kind, EventKind::Resize { cols: 132, rows: 43 });
+    assert!(events.len() < 30_000, "{}", events.len());
+    assert_eq!(events.last().map(|event| event.offset), Some(59_999));
+}
+
+#[test]
 fn meta_is_replaced_whole() {
     let folder = tempfile::tempdir().unwrap();
     let shells = open_dir(folder.path());

@@ -58,6 +58,8 @@ pub struct LogWriter {
     event_files: VecDeque<EventFile>,
     events: Option<OwnedFd>,
     last_output_event_ms: Option<u64>,
+    /// Size of the terminal in this run; each events file starts with it.
+    size: Option<(u16, u16)>,
     /// The segment opened last for reading: a reader that follows asks for the same one many times.
     reading: Option<(u64, OwnedFd)>,
 }
@@ -117,6 +119,7 @@ impl LogWriter {
             event_files,
             events: None,
             last_output_event_ms: None,
+            size: None,
             reading: None,
         };
         writer.trim();
@@ -232,11 +235,13 @@ impl LogWriter {
     /// Records the start of a run at the end offset.
     pub fn record_start(&mut self, cols: u16, rows: u16, now_ms: u64) {
         self.last_output_event_ms = None;
+        self.size = Some((cols, rows));
         self.event(Event { offset: self.end, time_ms: now_ms, kind: EventKind::Start { cols, rows } });
     }
 
     /// Records a resize at the end offset.
     pub fn record_resize(&mut self, cols: u16, rows: u16, now_ms: u64) {
+        self.size = Some((cols, rows));
         self.event(Event { offset: self.end, time_ms: now_ms, kind: EventKind::Resize { cols, rows } });
     }
 
@@ -257,7 +262,17 @@ impl LogWriter {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
             self.events = Some(files::open_file(self.dir.as_fd(), &files::name(number, ".events"), flags)?);
             self.event_files.push_back(EventFile { number, records: 0, first_offset: event.offset });
+            if number > 0
+                && let Some((cols, rows)) = self.size
+            {
+                // Older files go first; the size must not go with them.
+                self.write_event(Event { kind: EventKind::Resize { cols, rows }, ..event })?;
+            }
         }
+        self.write_event(event)
+    }
+
+    fn write_event(&mut self, event: Event) -> Result<(), Errno> {
         let Some(file) = self.event_files.back_mut() else { return Err(Errno::BADF) };
         let opened = match self.events.take() {
             Some(opened) => opened,
