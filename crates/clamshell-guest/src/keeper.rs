@@ -137,7 +137,10 @@ fn start(
     mut notes: Vec<String>,
 ) -> Result<(OwnedFd, KeeperState), Failure> {
     let privileged = spec.ids.is_privileged();
-    let plan = inside::Plan::new(spec, listener);
+    let plan = inside::Plan::new(spec, listener, groups.enrollments(&mut notes));
+    if inside::open_files_max(spec) < spec.open_files_max {
+        notes.push(format!("open files per process are limited to {}", inside::open_files_max(spec)));
+    }
     if privileged {
         stage::build(spec, session.as_fd()).stage("staging folder")?;
     }
@@ -164,7 +167,6 @@ fn start(
     if privileged {
         stage::add_layers(spec, pid)?;
     }
-    groups.add_process(pid, &mut notes);
 
     let mut state = KeeperState {
         keeper: state::process_ref(std::process::id()).stage("process table")?,
@@ -243,7 +245,6 @@ fn prepare_folders(spec: &KeeperSpec, session: rustix::fd::BorrowedFd<'_>) -> Re
     };
     let keeper_owner = rustix::process::geteuid().as_raw();
     make("run", 0o700, keeper_owner).stage("session folder")?;
-    make("run/root", 0o755, keeper_owner).stage("session folder")?;
     make("upper", 0o700, owner).stage("session folder")?;
     make("upper/fs", 0o755, owner).stage("session folder")?;
     make("upper/work", 0o700, owner).stage("session folder")?;

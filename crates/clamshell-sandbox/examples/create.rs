@@ -52,5 +52,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn show(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
-    println!("{what}: p50 {:?}, p90 {:?}, p99 {:?}", at(50), at(90), at(99));
+    println!("{what}: least {:?}, p50 {:?}, p90 {:?}, p99 {:?}", at(0), at(50), at(90), at(99));
 }

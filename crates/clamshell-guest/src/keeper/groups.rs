@@ -47,7 +47,21 @@ impl Groups {
         self.made.iter().find(|group| group.unified).map(|group| group.folder.as_fd())
     }
 
-    /// Puts a process into every group but the unified one, in which it was started.
+    /// What each group but the unified one is for, and its file in which a process enrolls itself. The kernel checks the rights of who
+    /// opened it, not of who writes.
+    pub(crate) fn enrollments(&self, notes: &mut Vec<String>) -> Vec<(String, OwnedFd)> {
+        let mut files = Vec::new();
+        for group in self.made.iter().filter(|group| !group.unified) {
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match rustix::fs::openat(&group.folder, "tasks", flags, Mode::empty()) {
+                Ok(file) => files.push((group.purpose.clone(), file)),
+                Err(error) => notes.push(format!("{} does not hold: {error}", group.purpose)),
+            }
+        }
+        files
+    }
+
+    /// Puts another process into every group but the unified one.
     pub(crate) fn add_process(&self, pid: u32, notes: &mut Vec<String>) {
         for group in self.made.iter().filter(|group| !group.unified) {
             if let Err(error) = write_at(group.folder.as_fd(), "cgroup.procs", &pid.to_string()) {

@@ -54,17 +54,22 @@ pub(crate) fn until_end(kept: Kept) -> ExitCode {
     }
 }
 
-/// Standard streams to nothing and to the log; the working folder out of the way.
+/// Standard streams to nothing; the working folder out of the way. What a panic says goes to `run/keeper.log`, made only
+/// then: an empty file for every sandbox costs more than the rest of this.
 fn detach(run: BorrowedFd<'_>) {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     if let Ok(null) = null {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
     }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let log = rustix::fs::openat(run, "keeper.log", flags, Mode::from_raw_mode(0o600));
-    if let Ok(log) = log {
-        let _ = rustix::stdio::dup2_stderr(&log);
+    if let Ok(run) = run.try_clone_to_owned() {
+        std::panic::set_hook(Box::new(move |panic| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if let Ok(log) = rustix::fs::openat(&run, "keeper.log", flags, Mode::from_raw_mode(0o600)) {
+                let _ = rustix::io::write(&log, format!("{panic}\n").as_bytes());
+            }
+        }));
     }
     let _ = rustix::process::chdir("/");
 }

@@ -49,15 +49,17 @@ pub(crate) enum Message {
 /// What the child takes along.
 pub(crate) struct Plan {
     listener: OwnedFd,
+    /// Files of the old control groups in which the child enrolls itself.
+    enrollments: Vec<(String, OwnedFd)>,
     /// Compiled beforehand, so that a failure costs nothing.
     filter: Vec<libc::sock_filter>,
 }
 
 impl Plan {
     /// Prepares what does not need the namespaces.
-    pub(crate) fn new(spec: &KeeperSpec, listener: OwnedFd) -> Self {
+    pub(crate) fn new(spec: &KeeperSpec, listener: OwnedFd, enrollments: Vec<(String, OwnedFd)>) -> Self {
         let filter = if spec.guard == Guard::Full { seccomp::program() } else { Vec::new() };
-        Self { listener, filter }
+        Self { listener, enrollments, filter }
     }
 }
 
@@ -85,6 +87,13 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
     let note = |text: String| send(socket, &Message::Note(text));
     let _ = rustix::process::setsid();
     sys::reset_signals();
+    for (purpose, tasks) in &plan.enrollments {
+        // "0" is the writer itself. Alone it may move without the lock that every fork of the machine takes, which the keeper
+        // could not avoid: that one waits for a grace period, tens of milliseconds on a busy machine.
+        if let Err(error) = rustix::io::write(tasks, b"0") {
+            note(format!("{purpose} does not hold: {error}"));
+        }
+    }
     if full {
         let single = matches!(spec.ids, IdMap::Single { .. });
         sys::become_root(single).stage("become root inside")?;
@@ -279,13 +288,17 @@ fn mask(devices: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// The limit of open files, or what there is to give.
+pub(crate) fn open_files_max(spec: &KeeperSpec) -> u64 {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    spec.open_files_max.min(hard.unwrap_or(u64::MAX))
+}
+
 fn set_limits(spec: &KeeperSpec, note: &dyn Fn(String)) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let files = Some(spec.open_files_max.min(hard));
-    let files = Rlimit { current: files, maximum: files };
-    if hard < spec.open_files_max || setrlimit(Resource::Nofile, files).is_err() {
-        note(format!("open files per process are limited to {}", hard.min(spec.open_files_max)));
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let files = Some(open_files_max(spec));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
+        note(format!("open file limit does not hold: {error}"));
     }
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     if let Some(processes) = spec.processes_max {

@@ -44,12 +44,11 @@ pub(crate) fn descriptor_path(fd: BorrowedFd<'_>) -> String {
 
 /// Makes the staging folder, attaches all but the layers, and makes it the working folder.
 pub(crate) fn build(spec: &KeeperSpec, session: BorrowedFd<'_>) -> io::Result<()> {
-    let run = open_dir(session, "run")?;
-    rustix::process::fchdir(&run)?;
+    // Over the session folder itself: its path is the one place that surely exists and that nobody else needs
+    // here any more. Creating a folder for it would cost more than the mount.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mounts::new("tmpfs", "root", flags, "mode=755,size=64k")?;
-    // Opened again: the name now leads to the new file system.
-    let root = open_dir(&run, "root")?;
+    mounts::new("tmpfs", &spec.session_dir, flags, "mode=755,size=64k")?;
+    let root = open_dir(CWD, &spec.session_dir)?;
     rustix::process::fchdir(&root)?;
     for name in ["r", "u", "w", "s"] {
         rustix::fs::mkdir(name, Mode::from_raw_mode(0o755))?;

@@ -17,8 +17,16 @@ fn commands_run_as_root_and_as_agent() {
         assert_eq!((output.stdout.trim(), output.code), (expect, 0), "{script}: {}", output.stderr);
     };
     check(User::Root, "id -u; pwd; cat /proc/sys/kernel/hostname", "0\n/\nlocalhost");
-    check(User::Agent, "id -un; id -u; cd; pwd", "agentcore-runtime-user\n1000\n/home/agentcore-runtime-user");
-    check(User::Agent, "echo text > /mnt/workspace/file && stat -c %U /mnt/workspace/file", "agentcore-runtime-user");
+    check(
+        User::Agent,
+        "id -un; id -u; cd; pwd",
+        "agentcore-runtime-user\n1000\n/home/agentcore-runtime-user",
+    );
+    check(
+        User::Agent,
+        "echo text > /mnt/workspace/file && stat -c %U /mnt/workspace/file",
+        "agentcore-runtime-user",
+    );
     check(User::Agent, "echo text > ~/file && echo text > /tmp/file && cat ~/file", "text");
     check(User::Root, "echo x > /etc/new && chown 1000:1000 /etc/new && stat -c %u /etc/new", "1000");
     check(User::Agent, "echo hello > /dev/null; test -c /dev/ptmx; test -w /dev/shm && echo yes", "yes");
@@ -114,7 +122,10 @@ fn limits_hold() {
     assert_ne!(memory.stdout.trim(), "1073741824", "{}", memory.stderr);
     assert_eq!(session.sh(User::Agent, "echo alive").stdout, "alive\n");
     let stats = session.block_on(session.driver.stats(&sandbox));
-    assert!(stats.memory_bytes.is_some() && stats.pids.is_some() && stats.cpu_usage_us.is_some(), "{stats:?}");
+    assert!(
+        stats.memory_bytes.is_some() && stats.pids.is_some() && stats.cpu_usage_us.is_some(),
+        "{stats:?}"
+    );
 }
 
 #[test]

@@ -148,8 +148,10 @@ impl Session {
         for mount in mounts.lines().filter(|line| line.contains(" - cgroup")) {
             let mount = Path::new(mount.split(' ').nth(4).unwrap());
             for own in own.lines().filter_map(|line| line.splitn(3, ':').nth(2)) {
-                let group =
-                    mount.join(own.trim_start_matches('/')).join("clamshell").join(self.spec.storage_id.as_str());
+                let group = mount
+                    .join(own.trim_start_matches('/'))
+                    .join("clamshell")
+                    .join(self.spec.storage_id.as_str());
                 if group.is_dir() && !found.contains(&group) {
                     found.push(group);
                 }
