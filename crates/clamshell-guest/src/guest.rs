@@ -7,6 +7,7 @@
 //! Programs of the sandbox are hostile: they get three descriptors, never a path that the guest opens
 //! later, and the guest's memory is closed to them (not dumpable).
 
+mod attachments;
 mod buffer;
 mod clock;
 mod commands;

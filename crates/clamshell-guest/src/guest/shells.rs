@@ -1,16 +1,13 @@
-//! All shells: starting, attaching, following, resizing, ending, listing.
+//! All shells: starting, reading, resizing, ending, listing.
 
 use std::{
     collections::{BTreeMap, btree_map},
     os::fd::{AsFd, BorrowedFd},
 };
 
-use clamshell_protocol::{
-    Access, AttachFrom, ErrorCode, Exit, FRAME_PAYLOAD_BYTES_MAX, Frame, Reply, ShellInfo, ShellOpened,
-    ShellSpec,
-};
+use clamshell_protocol::{Access, ErrorCode, Exit, Reply, ShellInfo, ShellSpec};
 use clamshell_term::{
-    log::{LogMeta, LogReader, LogWriter, MetaExit, is_shell_id},
+    log::{LogMeta, LogReader, LogWriter, MetaExit},
     screen::LazyScreen,
 };
 use rustix::process::Signal;
@@ -20,7 +17,7 @@ use super::{
     buffer::{Queue, Tail},
     clock,
     commands::error_code,
-    connection::{Attachment, LINGER_MS, Role, Stage},
+    connection::{Role, Stage},
     poll::{Token, Watch},
     shell::{DRAIN_BYTES_MAX, DRAIN_SILENCE_MS, Shell, give, terminal},
     spawn::{Program, spawn},
@@ -40,14 +37,11 @@ pub(super) const HANG_UP_GRACE_MS: u64 = 5000;
 const LOOK_EVERY_MS: u64 = 25;
 const KEEP_LOOK_EVERY_MS: u64 = 5000;
 
-/// Frames of output are at most this long.
-const FRAME_BYTES: usize = 64 * 1024;
-
 /// A shell that is over.
 pub(super) struct Ended {
     meta: LogMeta,
     start_offset: u64,
-    end_offset: u64,
+    pub(super) end_offset: u64,
 }
 
 /// What earlier guests of this session left. One that has no exit was killed with its sandbox.
@@ -68,69 +62,11 @@ pub(super) fn recover(shells: BorrowedFd<'_>) -> BTreeMap<String, Ended> {
 }
 
 impl Guest {
-    pub(super) fn attach(
+    pub(super) fn start_shell(
         &mut self,
-        id: u64,
         shell_id: &str,
-        create: Option<&ShellSpec>,
-        from: AttachFrom,
-        access: Access,
-    ) {
-        if !is_shell_id(shell_id) {
-            return self.refuse(id, ErrorCode::Invalid, "shell id is not allowed");
-        }
-        // Refused before anything is started: a refusal changes nothing.
-        if let (AttachFrom::Offset(offset), false) = (from, self.running.contains_key(shell_id))
-            && create.is_some()
-            && offset > self.ended.get(shell_id).map_or(0, |ended| ended.end_offset)
-        {
-            return self.refuse(id, ErrorCode::OffsetOutOfRange, "the log is shorter");
-        }
-        let (serial, created) = match (self.running.get(shell_id).copied(), create) {
-            (Some(serial), _) => (serial, false),
-            (None, None) => return self.refuse(id, ErrorCode::NotFound, "no such running shell"),
-            (None, Some(spec)) => match self.start_shell(shell_id, spec) {
-                Ok(serial) => (serial, true),
-                Err((code, message)) => return self.refuse(id, code, message),
-            },
-        };
-        let Some(shell) = self.shells.get_mut(&serial) else { return };
-        let (start, end) = (shell.log.start(), shell.log.end());
-        let (cursor, stage) = match from {
-            AttachFrom::Offset(offset) if offset > end => {
-                return self.refuse(id, ErrorCode::OffsetOutOfRange, format!("the log ends at {end}"));
-            }
-            AttachFrom::Offset(offset) => (offset, Stage::CatchUp),
-            AttachFrom::Tail(count) => {
-                (end.saturating_sub(count).max(start).max(shell.run_offset), Stage::CatchUp)
-            }
-            AttachFrom::Screen => (end, Stage::AwaitScreen),
-            AttachFrom::End => (end, Stage::CatchUp),
-        };
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.role = Role::Shell(Attachment {
-            serial,
-            access,
-            cursor,
-            attach_end: end,
-            stage,
-            created,
-            resized: None,
-            progress_ms: self.now_ms,
-        });
-        shell.attached.push(id);
-        if access == Access::Write {
-            shell.detached_at_ms = None;
-            shell.end_detached_at_ms = None;
-        }
-        if stage == Stage::CatchUp {
-            let opened = opened(shell, created, cursor, end);
-            connection.push(&Frame::Reply(Box::new(Reply::Shell(opened))));
-        }
-        self.pump(id);
-    }
-
-    fn start_shell(&mut self, shell_id: &str, spec: &ShellSpec) -> Result<u64, (ErrorCode, String)> {
+        spec: &ShellSpec,
+    ) -> Result<u64, (ErrorCode, String)> {
         if self.running.len() >= spec.shells_max as usize {
             return Err((ErrorCode::TooManyShells, format!("{} shells are running", self.running.len())));
         }
@@ -205,20 +141,6 @@ impl Guest {
         self.running.insert(shell_id.to_owned(), serial);
         self.ended.remove(shell_id);
         Ok(serial)
-    }
-
-    pub(super) fn detach(&mut self, id: u64, attachment: &Attachment) {
-        let Some(shell) = self.shells.get_mut(&attachment.serial) else { return };
-        shell.attached.retain(|attached| *attached != id);
-        let writers = writers(&self.connections, &shell.attached);
-        if attachment.access == Access::Write && writers == 0 {
-            note_detached(shell, self.now_ms);
-        }
-        if shell.is_over() && shell.attached.is_empty() {
-            self.forget_shell(attachment.serial);
-        } else {
-            self.resume_reading(attachment.serial);
-        }
     }
 
     pub(super) fn shell_ready(&mut self, serial: u64, readable: bool, writable: bool) {
@@ -296,62 +218,10 @@ impl Guest {
         shell.stalled_until_ms.is_some()
     }
 
-    fn resume_reading(&mut self, serial: u64) {
+    pub(super) fn resume_reading(&mut self, serial: u64) {
         if self.shells.get(&serial).is_some_and(|shell| shell.stalled_until_ms.is_some()) {
             self.must_stall(serial);
         }
-    }
-
-    fn pump_attached(&mut self, serial: u64) {
-        let attached = self.shells.get(&serial).map(|shell| shell.attached.clone()).unwrap_or_default();
-        for id in attached {
-            self.pump_attachment(id);
-        }
-    }
-
-    /// Sends an attachment what its socket takes of what it has not seen.
-    pub(super) fn pump_attachment(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Role::Shell(attachment) = &mut connection.role else { return };
-        let serial = attachment.serial;
-        let Some(shell) = self.shells.get_mut(&serial) else { return self.drop_connection(id) };
-        let mut broken = false;
-        loop {
-            match connection.out.flush(&connection.watch) {
-                Ok(0) => {}
-                Ok(_) => {
-                    attachment.progress_ms = self.now_ms;
-                    if connection.closing {
-                        connection.deadline_ms = Some(self.now_ms + LINGER_MS);
-                    }
-                }
-                Err(_) => broken = true,
-            }
-            if broken || !connection.out.is_empty() {
-                break;
-            }
-            if attachment.stage != Stage::AwaitScreen && attachment.access == Access::Write {
-                shell.seen_offset = shell.seen_offset.max(attachment.cursor);
-            }
-            if connection.closing {
-                broken = true;
-                break;
-            }
-            match next_frames(shell, attachment, connection.out.tail()) {
-                Next::Queued => {}
-                Next::Last => {
-                    connection.closing = true;
-                    connection.deadline_ms = Some(self.now_ms + LINGER_MS);
-                }
-                Next::Nothing => break,
-            }
-        }
-        if broken {
-            self.drop_connection(id);
-        } else {
-            self.update_interest(id);
-        }
-        self.resume_reading(serial);
     }
 
     pub(super) fn shell_input(&mut self, serial: u64, bytes: &[u8]) {
@@ -469,7 +339,7 @@ impl Guest {
         self.forget_oldest_ended();
     }
 
-    fn forget_shell(&mut self, serial: u64) {
+    pub(super) fn forget_shell(&mut self, serial: u64) {
         if self.shells.remove(&serial).is_some() {
             // A screen of many small cells was freed; without this its pages stay with the guest.
             // SAFETY: gives free pages back; no pointer is involved.
@@ -626,7 +496,7 @@ impl Guest {
     }
 }
 
-fn writers(connections: &BTreeMap<u64, super::Connection>, attached: &[u64]) -> u32 {
+pub(super) fn writers(connections: &BTreeMap<u64, super::Connection>, attached: &[u64]) -> u32 {
     let is_writer = |id: &&u64| {
         matches!(connections.get(id).map(|connection| &connection.role),
             Some(Role::Shell(attachment)) if attachment.access == Access::Write)
@@ -634,101 +504,9 @@ fn writers(connections: &BTreeMap<u64, super::Connection>, attached: &[u64]) -> 
     u32::try_from(attached.iter().filter(is_writer).count()).unwrap_or(u32::MAX)
 }
 
-fn note_detached(shell: &mut Shell, now_ms: u64) {
+pub(super) fn note_detached(shell: &mut Shell, now_ms: u64) {
     shell.detached_at_ms = Some(clock::calendar_ms());
     shell.end_detached_at_ms = shell.spec.detached_timeout_ms.map(|timeout| now_ms.saturating_add(timeout));
-}
-
-fn opened(shell: &Shell, created: bool, from_offset: u64, end_offset: u64) -> ShellOpened {
-    let start_offset = shell.log.start();
-    ShellOpened {
-        created,
-        run_offset: shell.run_offset,
-        start_offset,
-        end_offset,
-        from_offset: from_offset.max(start_offset),
-        seen_offset: shell.seen_offset,
-        cols: shell.cols,
-        rows: shell.rows,
-    }
-}
-
-enum Next {
-    Queued,
-    Last,
-    Nothing,
-}
-
-/// Queues what comes next for an attachment whose queue is empty.
-fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>) -> Next {
-    if attachment.stage == Stage::AwaitScreen {
-        if shell.screen.offset() < attachment.attach_end.max(shell.log.start()) && !shell.is_over() {
-            return Next::Nothing;
-        }
-        // A shell that ended meanwhile is caught up with in one go: it is the last time.
-        while shell.screen.offset() < shell.log.end() && shell.is_over() {
-            shell.feed_screen(u64::MAX);
-        }
-        let offset = shell.screen.offset();
-        let opened = opened(shell, attachment.created, offset, shell.log.end());
-        Frame::Reply(Box::new(Reply::Shell(opened))).encode(out);
-        let bytes = shell.screen.dump(FRAME_PAYLOAD_BYTES_MAX - 64);
-        Frame::Screen { offset, bytes }.encode(out);
-        attachment.cursor = offset;
-        attachment.attach_end = offset;
-        attachment.stage = Stage::CatchUp;
-        return Next::Queued;
-    }
-    if let Some((cols, rows)) = attachment.resized.take() {
-        Frame::Resized { cols, rows }.encode(out);
-        return Next::Queued;
-    }
-    if attachment.stage == Stage::CatchUp && attachment.cursor >= attachment.attach_end {
-        attachment.stage = Stage::Live;
-        Frame::CaughtUp { offset: attachment.cursor }.encode(out);
-        return Next::Queued;
-    }
-    let end = if attachment.stage == Stage::CatchUp { attachment.attach_end } else { shell.log.end() };
-    if attachment.cursor >= end {
-        return match shell.exit {
-            Some(exit) if shell.is_over() => {
-                Frame::Exit(exit).encode(out);
-                Next::Last
-            }
-            _ => Next::Nothing,
-        };
-    }
-    let start = shell.log.start();
-    if attachment.cursor < start {
-        Frame::Gap { from: attachment.cursor, to: start }.encode(out);
-        attachment.cursor = start;
-        return Next::Queued;
-    }
-    let length = usize::try_from(end - attachment.cursor).unwrap_or(usize::MAX).min(FRAME_BYTES);
-    let header = |length: usize| Frame::output_header(attachment.cursor, u32::try_from(length).unwrap_or(0));
-    if let Some((first, second)) = shell.tail.from(attachment.cursor) {
-        let first = &first[..length.min(first.len())];
-        let second = &second[..length - first.len()];
-        out.extend_from_slice(&header(length));
-        out.extend_from_slice(first);
-        out.extend_from_slice(second);
-        attachment.cursor += length as u64;
-        return Next::Queued;
-    }
-    let mut bytes = vec![0; length];
-    match shell.log.read_at(attachment.cursor, &mut bytes) {
-        Ok(count) if count > 0 => {
-            out.extend_from_slice(&header(count));
-            out.extend_from_slice(&bytes[..count]);
-            attachment.cursor += count as u64;
-        }
-        // Trimmed by the next run of the same shell id, or unreadable: say so rather than wait.
-        _ => {
-            Frame::Gap { from: attachment.cursor, to: end }.encode(out);
-            attachment.cursor = end;
-        }
-    }
-    Next::Queued
 }
 
 impl Ended {

@@ -1,0 +1,240 @@
+//! Attachments: cursors into a shell's log, each at its own speed.
+//!
+//! A slow one costs the others nothing: it is sent from the log when its socket takes more.
+
+use clamshell_protocol::{
+    Access, AttachFrom, ErrorCode, FRAME_PAYLOAD_BYTES_MAX, Frame, Reply, ShellOpened, ShellSpec,
+};
+use clamshell_term::log::is_shell_id;
+
+use super::{
+    Guest,
+    connection::{Attachment, LINGER_MS, Role, Stage},
+    shell::Shell,
+    shells::{note_detached, writers},
+};
+
+/// Frames of output are at most this long.
+const FRAME_BYTES: usize = 64 * 1024;
+
+impl Guest {
+    pub(super) fn attach(
+        &mut self,
+        id: u64,
+        shell_id: &str,
+        create: Option<&ShellSpec>,
+        from: AttachFrom,
+        access: Access,
+    ) {
+        if !is_shell_id(shell_id) {
+            return self.refuse(id, ErrorCode::Invalid, "shell id is not allowed");
+        }
+        // Refused before anything is started: a refusal changes nothing.
+        if let (AttachFrom::Offset(offset), false) = (from, self.running.contains_key(shell_id))
+            && create.is_some()
+            && offset > self.ended.get(shell_id).map_or(0, |ended| ended.end_offset)
+        {
+            return self.refuse(id, ErrorCode::OffsetOutOfRange, "the log is shorter");
+        }
+        let (serial, created) = match (self.running.get(shell_id).copied(), create) {
+            (Some(serial), _) => (serial, false),
+            (None, None) => return self.refuse(id, ErrorCode::NotFound, "no such running shell"),
+            (None, Some(spec)) => match self.start_shell(shell_id, spec) {
+                Ok(serial) => (serial, true),
+                Err((code, message)) => return self.refuse(id, code, message),
+            },
+        };
+        let Some(shell) = self.shells.get_mut(&serial) else { return };
+        let (start, end) = (shell.log.start(), shell.log.end());
+        let (cursor, stage) = match from {
+            AttachFrom::Offset(offset) if offset > end => {
+                return self.refuse(id, ErrorCode::OffsetOutOfRange, format!("the log ends at {end}"));
+            }
+            AttachFrom::Offset(offset) => (offset, Stage::CatchUp),
+            AttachFrom::Tail(count) => {
+                (end.saturating_sub(count).max(start).max(shell.run_offset), Stage::CatchUp)
+            }
+            AttachFrom::Screen => (end, Stage::AwaitScreen),
+            AttachFrom::End => (end, Stage::CatchUp),
+        };
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.role = Role::Shell(Attachment {
+            serial,
+            access,
+            cursor,
+            attach_end: end,
+            stage,
+            created,
+            resized: None,
+            progress_ms: self.now_ms,
+        });
+        shell.attached.push(id);
+        if access == Access::Write {
+            shell.detached_at_ms = None;
+            shell.end_detached_at_ms = None;
+        }
+        if stage == Stage::CatchUp {
+            let opened = opened(shell, created, cursor, end);
+            connection.push(&Frame::Reply(Box::new(Reply::Shell(opened))));
+        }
+        self.pump(id);
+    }
+
+    pub(super) fn detach(&mut self, id: u64, attachment: &Attachment) {
+        let Some(shell) = self.shells.get_mut(&attachment.serial) else { return };
+        shell.attached.retain(|attached| *attached != id);
+        let writers = writers(&self.connections, &shell.attached);
+        if attachment.access == Access::Write && writers == 0 {
+            note_detached(shell, self.now_ms);
+        }
+        if shell.is_over() && shell.attached.is_empty() {
+            self.forget_shell(attachment.serial);
+        } else {
+            self.resume_reading(attachment.serial);
+        }
+    }
+
+    pub(super) fn pump_attached(&mut self, serial: u64) {
+        let attached = self.shells.get(&serial).map(|shell| shell.attached.clone()).unwrap_or_default();
+        for id in attached {
+            self.pump_attachment(id);
+        }
+    }
+
+    /// Sends an attachment what its socket takes of what it has not seen.
+    pub(super) fn pump_attachment(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Role::Shell(attachment) = &mut connection.role else { return };
+        let serial = attachment.serial;
+        let Some(shell) = self.shells.get_mut(&serial) else { return self.drop_connection(id) };
+        let mut broken = false;
+        loop {
+            match connection.out.flush(&connection.watch) {
+                Ok(0) => {}
+                Ok(_) => {
+                    attachment.progress_ms = self.now_ms;
+                    if connection.closing {
+                        connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+                    }
+                }
+                Err(_) => broken = true,
+            }
+            if broken || !connection.out.is_empty() {
+                break;
+            }
+            if attachment.stage != Stage::AwaitScreen && attachment.access == Access::Write {
+                shell.seen_offset = shell.seen_offset.max(attachment.cursor);
+            }
+            if connection.closing {
+                broken = true;
+                break;
+            }
+            match next_frames(shell, attachment, connection.out.tail()) {
+                Next::Queued => {}
+                Next::Last => {
+                    connection.closing = true;
+                    connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+                }
+                Next::Nothing => break,
+            }
+        }
+        if broken {
+            self.drop_connection(id);
+        } else {
+            self.update_interest(id);
+        }
+        self.resume_reading(serial);
+    }
+}
+
+fn opened(shell: &Shell, created: bool, from_offset: u64, end_offset: u64) -> ShellOpened {
+    let start_offset = shell.log.start();
+    ShellOpened {
+        created,
+        run_offset: shell.run_offset,
+        start_offset,
+        end_offset,
+        from_offset: from_offset.max(start_offset),
+        seen_offset: shell.seen_offset,
+        cols: shell.cols,
+        rows: shell.rows,
+    }
+}
+
+enum Next {
+    Queued,
+    Last,
+    Nothing,
+}
+
+/// Queues what comes next for an attachment whose queue is empty.
+fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>) -> Next {
+    if attachment.stage == Stage::AwaitScreen {
+        if shell.screen.offset() < attachment.attach_end.max(shell.log.start()) && !shell.is_over() {
+            return Next::Nothing;
+        }
+        // A shell that ended meanwhile is caught up with in one go: it is the last time.
+        while shell.screen.offset() < shell.log.end() && shell.is_over() {
+            shell.feed_screen(u64::MAX);
+        }
+        let offset = shell.screen.offset();
+        let opened = opened(shell, attachment.created, offset, shell.log.end());
+        Frame::Reply(Box::new(Reply::Shell(opened))).encode(out);
+        let bytes = shell.screen.dump(FRAME_PAYLOAD_BYTES_MAX - 64);
+        Frame::Screen { offset, bytes }.encode(out);
+        attachment.cursor = offset;
+        attachment.attach_end = offset;
+        attachment.stage = Stage::CatchUp;
+        return Next::Queued;
+    }
+    if let Some((cols, rows)) = attachment.resized.take() {
+        Frame::Resized { cols, rows }.encode(out);
+        return Next::Queued;
+    }
+    if attachment.stage == Stage::CatchUp && attachment.cursor >= attachment.attach_end {
+        attachment.stage = Stage::Live;
+        Frame::CaughtUp { offset: attachment.cursor }.encode(out);
+        return Next::Queued;
+    }
+    let end = if attachment.stage == Stage::CatchUp { attachment.attach_end } else { shell.log.end() };
+    if attachment.cursor >= end {
+        return match shell.exit {
+            Some(exit) if shell.is_over() => {
+                Frame::Exit(exit).encode(out);
+                Next::Last
+            }
+            _ => Next::Nothing,
+        };
+    }
+    let start = shell.log.start();
+    if attachment.cursor < start {
+        Frame::Gap { from: attachment.cursor, to: start }.encode(out);
+        attachment.cursor = start;
+        return Next::Queued;
+    }
+    let length = usize::try_from(end - attachment.cursor).unwrap_or(usize::MAX).min(FRAME_BYTES);
+    let header = |length: usize| Frame::output_header(attachment.cursor, u32::try_from(length).unwrap_or(0));
+    if let Some((first, second)) = shell.tail.from(attachment.cursor) {
+        let first = &first[..length.min(first.len())];
+        let second = &second[..length - first.len()];
+        out.extend_from_slice(&header(length));
+        out.extend_from_slice(first);
+        out.extend_from_slice(second);
+        attachment.cursor += length as u64;
+        return Next::Queued;
+    }
+    let mut bytes = vec![0; length];
+    match shell.log.read_at(attachment.cursor, &mut bytes) {
+        Ok(count) if count > 0 => {
+            out.extend_from_slice(&header(count));
+            out.extend_from_slice(&bytes[..count]);
+            attachment.cursor += count as u64;
+        }
+        // Trimmed by the next run of the same shell id, or unreadable: say so rather than wait.
+        _ => {
+            Frame::Gap { from: attachment.cursor, to: end }.encode(out);
+            attachment.cursor = end;
+        }
+    }
+    Next::Queued
+}
