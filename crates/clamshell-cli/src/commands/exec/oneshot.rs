@@ -13,11 +13,11 @@ use serde_json::json;
 use tokio::{
     io::{AsyncWriteExt, Stderr, Stdout},
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    client::{Answer, Client, printable},
+    client::{Answer, Client, RequestError, printable},
     failure::Failure,
     output,
 };
@@ -26,6 +26,12 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 /// The service allows commands an hour; without a limit of the user's, this is ours.
 const LONGEST: Duration = Duration::from_secs(3600 + 300);
+/// The one refusal that asks to be tried again.
+const RETRYABLE: &str = "RetryableConflictException";
+/// A sandbox comes up in milliseconds, goes down in a second or two; an image to unpack takes longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+const RETRY_FOR: Duration = Duration::from_secs(60);
 /// With --json, all output is in memory. The service ends a command at 100 MB.
 const COLLECTED_BYTES_MAX: usize = 256 << 20;
 
@@ -205,10 +211,23 @@ async fn send(client: &Client, order: &Order) -> Result<Answer, Failure> {
         ("accept", headers::EVENT_STREAM.to_owned()),
         (headers::SESSION_ID, order.session_id.clone()),
     ];
-    client
-        .send(Method::POST, &path(order), &extra, body.to_string().into_bytes())
-        .await
-        .map_err(|error| error.into_failure("cannot run the command", &client.target().endpoint))
+    let body = body.to_string().into_bytes();
+    let path = path(order);
+    let mut pause = RETRY_PAUSE;
+    let give_up = Instant::now() + RETRY_FOR;
+    loop {
+        let error = match client.send(Method::POST, &path, &extra, body.clone()).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // The session is on its way up or down; nothing has run yet, so nothing can run twice.
+        let retry = matches!(&error, RequestError::Refused(refusal) if refusal.exception == RETRYABLE);
+        if !retry || Instant::now() + pause > give_up {
+            return Err(error.into_failure("cannot run the command", &client.target().endpoint));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_PAUSE_MAX);
+    }
 }
 
 fn path(order: &Order) -> String {

@@ -1,0 +1,228 @@
+//! Every command without a terminal: output, JSON, exit codes.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use clamshell_testkit::{eventually, is_root, skip};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::program::{binary, command, finish, run, server, signal, wait};
+
+const SESSION: &str = "session-of-the-tests-0000000000000001";
+
+#[tokio::test]
+async fn one_command_gives_its_output_and_its_code() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let ended = run(data_dir, &["exec", "echo out; echo err >&2; exit 3"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), "out\n"));
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert_eq!(lines[..2], ["err", "Error: Command exited with code 3"]);
+    assert!(lines[2].starts_with("Session: ") && lines.len() == 3, "{lines:?}");
+
+    let ended = run(data_dir, &["exec", "--session-id", SESSION, "--json", "--", "whoami"]);
+    let expect =
+        json!({"success": true, "exitCode": 0, "stdout": "root\n", "stderr": "", "sessionId": SESSION});
+    assert_eq!((ended.code, ended.json()), (Some(0), expect));
+
+    let ended = run(data_dir, &["exec", "exit 4", "--json"]);
+    let value = ended.json();
+    assert_eq!(ended.code, Some(4));
+    assert_eq!((&value["success"], &value["exitCode"]), (&json!(false), &json!(4)));
+
+    let ended = run(data_dir, &["exec", "--timeout", "1", "sleep 30"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("Error: Command timed out after 1s\n"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_a_hint_and_as_json() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let check = |args: &[&str], text: &str| {
+        let ended = run(data_dir, args);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{args:?}");
+        assert!(ended.stderr.contains(text), "{args:?}: {ended:?}");
+        let with_json: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        let ended = run(data_dir, &with_json);
+        assert_eq!(ended.code, Some(1), "{with_json:?}");
+        if !args.contains(&"--it") {
+            let value = ended.json();
+            assert_eq!(value["success"], false, "{with_json:?}");
+            assert!(!value["error"].as_str().unwrap().is_empty(), "{with_json:?}");
+        }
+    };
+    check(&["exec"], "Usage: clamshell exec");
+    check(&["exec", "--it"], "Error: --it needs a terminal: stdin is not one\nhint: ");
+    check(
+        &["exec", "--session-id", "short", "true"],
+        "Error: --session-id must be between 33 and 256 characters",
+    );
+    check(&["exec", "--timeout", "-1", "true"], "Error: --timeout must be a non-negative integer (seconds)");
+    check(&["exec", "--runtime", "nobody", "true"], "error: cannot find the runtime `nobody`");
+    check(
+        &[
+            "exec",
+            "--endpoint-url",
+            "http://127.0.0.1:1",
+            "--region",
+            "us-west-2",
+            "--bearer-token",
+            "x",
+            "--runtime",
+            "arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/demo-AbCdE12345",
+            "true",
+        ],
+        "cannot be reached",
+    );
+    check(&["exec", "--region", "eu-west-1", "true"], "error: the regions do not agree: ");
+    check(&["sessions", "show", "nothing-there"], "error: cannot find the session `nothing-there`: ");
+    check(&["shells", "close", "nothing-there"], "hint: `clamshell shells` lists them");
+    check(&["sessions", "--no-such-flag"], "--no-such-flag");
+    let ended = run(data_dir, &["exec", "--it", "--json"]);
+    assert!(ended.stderr.contains("--json cannot be used with --it"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn sessions_are_listed_shown_stopped_and_removed() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    run(data_dir, &["exec", "--session-id", SESSION, "echo kept > /mnt/workspace/file"]).ok();
+    let listed = run(data_dir, &["sessions"]).ok();
+    assert!(listed.contains(SESSION) && listed.contains("default"), "{listed}");
+    let prefix = &SESSION[..20];
+    let shown = run(data_dir, &["sessions", "show", prefix, "--json"]).json();
+    assert_eq!((&shown["sessionId"], &shown["qualifier"]), (&json!(SESSION), &json!("DEFAULT")));
+    assert!(run(data_dir, &["sessions", "show", prefix]).ok().contains("runtime:"));
+    let stopped = run(data_dir, &["sessions", "stop", prefix, "--json"]).json();
+    assert_eq!(stopped["state"], "Stopped");
+    let kept = run(data_dir, &["exec", "--session-id", SESSION, "cat /mnt/workspace/file"]).ok();
+    assert_eq!(kept, "kept\n");
+    let removed = run(data_dir, &["sessions", "rm", prefix, "--json"]).json();
+    assert_eq!(removed, json!({"success": true, "sessionId": SESSION}));
+    assert_eq!(run(data_dir, &["sessions", "list", "--json"]).json(), json!({"sessions": []}));
+}
+
+#[tokio::test]
+async fn keys_open_and_stop_opening() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let key = run(data_dir, &["keys", "create", "ci", "--json"]).json();
+    let id = key["accessKeyId"].as_str().unwrap();
+    let endpoint = server.info().unwrap().endpoint;
+    let sessions = || {
+        let mut command = command(data_dir, &["sessions", "--json"]);
+        command
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", &endpoint)
+            .env("AWS_ACCESS_KEY_ID", id)
+            .env("AWS_SECRET_ACCESS_KEY", key["secretAccessKey"].as_str().unwrap());
+        finish(command)
+    };
+    assert_eq!(sessions().json(), json!({"sessions": []}));
+    assert_eq!(run(data_dir, &["keys", "disable", id, "--json"]).json()["status"], "Inactive");
+    let refused = sessions();
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.json()["error"].as_str().unwrap().contains("(403 "), "{refused:?}");
+    assert_eq!(run(data_dir, &["keys", "enable", id, "--json"]).json()["status"], "Active");
+    assert_eq!(sessions().code, Some(0));
+    let listed = run(data_dir, &["keys"]).ok();
+    assert!(listed.contains(id) && listed.contains("root"), "{listed}");
+    assert!(!listed.contains(key["secretAccessKey"].as_str().unwrap()));
+    run(data_dir, &["keys", "remove", id]).ok();
+    assert_eq!(sessions().code, Some(1));
+}
+
+#[tokio::test]
+async fn the_environment_is_what_aws_clients_read() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let value = run(data_dir, &["env", "--shell", "json"]).json();
+    let info = server.info().unwrap();
+    assert_eq!(value["AWS_ENDPOINT_URL_BEDROCK_AGENTCORE"], info.endpoint);
+    assert_eq!(value["CLAMSHELL_RUNTIME_ARN"], info.default_runtime_arn);
+    let lines = run(data_dir, &["env"]).ok();
+    let script =
+        format!("{lines}\nexec \"$0\" exec --json --runtime \"$CLAMSHELL_RUNTIME_ARN\" 'echo signed'");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script]).arg(binary()).env_remove("CLAMSHELL_DATA_DIR").env("HOME", "/nonexistent");
+    assert_eq!(finish(shell).json()["stdout"], "signed\n");
+}
+
+#[tokio::test]
+async fn a_server_with_its_own_ca_is_trusted_by_its_commands() {
+    let Some(server) = server("[tls]\n").await else { return };
+    let data_dir = server.data_dir();
+    assert!(server.info().unwrap().endpoint.starts_with("https://"));
+    assert_eq!(run(data_dir, &["exec", "echo over-tls"]).ok(), "over-tls\n");
+    let value = run(data_dir, &["env", "--json"]).json();
+    assert!(Path::new(value["AWS_CA_BUNDLE"].as_str().unwrap()).exists());
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_command_too() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let is_running = || {
+        let list = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 3[7]7'";
+        run(data_dir, &["exec", "--session-id", SESSION, list]).stdout.trim() != "0"
+    };
+    let mut child = command(data_dir, &["exec", "--session-id", SESSION, "sleep 377"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let limit = Duration::from_secs(30);
+    eventually("the command to run", limit, async || is_running().then_some(()).ok_or("not yet")).await;
+    signal(&child, Signal::INT);
+    assert_eq!(wait(&mut child), Some(130));
+    eventually("the command to end", limit, async || (!is_running()).then_some(()).ok_or("still there"))
+        .await;
+}
+
+#[test]
+fn a_server_is_started_when_none_runs_and_stopped_when_told() {
+    if !is_root() {
+        return skip::<()>("sandboxes of this test are made by root").unwrap_or_default();
+    }
+    let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir().unwrap();
+    let data_dir = folder.path();
+    let with_port = |args: &[&str]| {
+        let mut command = command(data_dir, args);
+        command.env("CLAMSHELL_LISTEN", "127.0.0.1:0");
+        finish(command)
+    };
+    let ended = with_port(&["sessions"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("error: no local server is running"), "{ended:?}");
+    let ended = with_port(&["exec", "--session-id", SESSION, "echo first"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "first\n"), "{ended:?}");
+    assert_eq!(ended.stderr, "Starting a local server...\n");
+    let again = with_port(&["serve", "--detach", "--json"]).json();
+    assert_eq!(again["alreadyRunning"], true);
+    assert_eq!(with_port(&["stop", "--json"]).json()["stopped"], true);
+    assert_eq!(with_port(&["stop", "--json"]).json()["stopped"], false);
+    assert_eq!(with_port(&["serve", "--detach", "--json"]).json()["alreadyRunning"], false);
+    // The sandbox went on without a server.
+    let sessions = with_port(&["sessions", "--json"]).json();
+    assert_ne!(sessions["sessions"][0]["state"], "Stopped");
+    with_port(&["sessions", "rm", SESSION]).ok();
+    with_port(&["stop"]).ok();
+}
+
+#[test]
+fn the_doctor_needs_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = run(folder.path(), &["doctor", "--json"]);
+    let reports = report.json()["reports"].as_array().cloned().unwrap();
+    assert!(reports.iter().any(|report| report["driver"] == "native"), "{reports:?}");
+    let usable = reports.iter().any(|report| report["usable"] == true);
+    assert_eq!(report.code, Some(i32::from(!usable)));
+}
+
+#[test]
+fn completions_are_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(folder.path(), &["completion", shell]).ok().contains("clamshell"), "{shell}");
+    }
+}
