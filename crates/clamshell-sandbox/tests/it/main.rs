@@ -10,4 +10,5 @@
 mod native;
 #[cfg(test)]
 mod oci_driver;
+mod rootless;
 mod sandbox;
