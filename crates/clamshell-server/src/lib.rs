@@ -19,6 +19,7 @@ use tokio::{
 };
 
 pub use config::{Config, ConfigError, DeclaredRuntime, Overrides, ShellPolicy, Tls};
+pub use http::EXTENSION_ROUTES;
 pub use server::{RunError, Server};
 pub use tls::TlsError;
 
@@ -28,6 +29,7 @@ pub use tls::TlsError;
 /// [`RunError`].
 pub async fn run(config: Config) -> Result<(), RunError> {
     let address = config.listen;
+    raise_descriptor_limit();
     let server = Server::new(config).await?;
     let failed = |source| RunError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -45,6 +47,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::select! {
         result = server.listen(listener) => result,
         () = asked => Ok(()),
+    }
+}
+
+/// Each session costs some descriptors, and many systems start programs with a soft limit of 1024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%errno, "limit of open files stays at {:?}", limit.current);
     }
 }
 

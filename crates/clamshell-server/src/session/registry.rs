@@ -224,8 +224,16 @@ impl Registry {
             }
             state.lifecycle.retire();
         }
-        let failed = |reason: String| StopError::Failed { reason };
+        let removed = self.remove_storage(session).await;
+        if removed.is_err() {
+            session.lock().lifecycle.stopped_now();
+        }
+        removed
+    }
+
+    async fn remove_storage(&self, session: &Arc<Session>) -> Result<(), StopError> {
         let spec = self.spec(session);
+        let failed = |reason: String| StopError::Failed { reason };
         session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
         // One rename, so that a crash leaves either all of it or none; the driver empties the trash.
         let moved = private_folder(&self.trash_dir).and_then(|()| {
