@@ -1,0 +1,9 @@
+//! The built program against real servers and real sandboxes. Every file of this folder is declared here.
+
+#![expect(clippy::unwrap_used, reason = "a broken fixture is a failed test")]
+
+mod clients;
+mod commands;
+mod program;
+mod reliability;
+mod terminal;
