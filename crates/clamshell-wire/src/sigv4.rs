@@ -2,8 +2,8 @@
 //!
 //! Rules of this service, which differ from S3's: the path is escaped a second time, the payload is always hashed, a
 //! presigned request lives at most 300 seconds. Dot segments and doubled slashes of a path are not normalized: no
-//! operation has such a path. One caller's duties: hand over `host` first among duplicates as it arrived (for HTTP/2
-//! the authority), and the path and query raw.
+//! operation has such a path. One caller's duties: hand over every `host` in the order in which they arrived (for
+//! HTTP/2 the authority), and the path and query raw.
 
 mod canonical;
 mod error;
@@ -37,6 +37,8 @@ pub const SKEW_MS_MAX: u64 = 300_000;
 pub const HEADERS_MAX: usize = 128;
 /// Most signed headers: the SDKs sign fewer than thirty.
 pub const SIGNED_HEADERS_MAX: usize = 64;
+/// `Host` headers that a signature is tried with: known clients send two at most, and each try costs a hash.
+const HOSTS_MAX: usize = 2;
 /// Longest session token; those of AWS have about 1 KiB, chained ones up to 4.
 pub const SESSION_TOKEN_BYTES_MAX: usize = 8192;
 
@@ -190,8 +192,6 @@ impl Signature {
         self.check_time(now_ms)?;
         let payload = payload_hex(&request.payload_hash);
         self.check_payload_header(request, &payload)?;
-        let host = request.headers.iter().find(|(name, _)| *name == headers::HOST).map(|(_, value)| *value);
-        let host = host.ok_or(SigV4Error::SignedHeaderMissing { name: headers::HOST.to_owned() })?;
         let query = canonical_query(request.raw_query, self.is_presigned())?;
         let matches = |host: &[u8]| {
             let canonical =
@@ -200,9 +200,21 @@ impl Signature {
             let expect = signature(secret, &self.timestamp, &self.date, &self.region, &digest);
             Ok::<bool, SigV4Error>(verify_slices_are_equal(&expect, &self.signature).is_ok())
         };
-        // Presigned URLs of the SDK sign the bare host although the request carries the port.
-        if matches(host)? || host_without_port(host).map_or(Ok(false), matches)? {
-            return Ok(());
+        let mut hosts = request
+            .headers
+            .iter()
+            .filter(|(name, _)| *name == headers::HOST)
+            .map(|(_, value)| *value)
+            .peekable();
+        if hosts.peek().is_none() {
+            return Err(SigV4Error::SignedHeaderMissing { name: headers::HOST.to_owned() });
+        }
+        // The Python SDK sends its own Host after that of its WebSocket library and signs its own; the two differ when
+        // its endpoint names the port 443. Its presigned URLs sign the bare host although the request carries the port.
+        for host in hosts.take(HOSTS_MAX) {
+            if matches(host)? || host_without_port(host).map_or(Ok(false), &matches)? {
+                return Ok(());
+            }
         }
         Err(SigV4Error::SignatureDoesNotMatch)
     }

@@ -145,6 +145,9 @@ fn vector_of_a_presigned_shell() {
     assert_eq!(with_port.check(), Ok(()));
     let other = request.replace("host", ".com", ".org:8443");
     assert_eq!(other.check(), Err(SigV4Error::SignatureDoesNotMatch));
+    // Its own Host comes second and is the one it signed.
+    let signed = other.header("host", "agentcore.example.com");
+    assert_eq!(signed.check(), Ok(()));
 }
 
 #[test]
