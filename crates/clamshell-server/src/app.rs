@@ -7,7 +7,7 @@ use clamshell_domain::{
     RuntimeId, RuntimeName, SessionId, SessionKey,
 };
 use clamshell_store::{MasterKey, Secret, Store};
-use clamshell_wire::arn::RuntimeArn;
+use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Config, http::ApiError, session::Registry};
@@ -18,6 +18,9 @@ const KEY_CACHE_MS: u64 = 5_000;
 
 /// Keys remembered at once: more than a server has users.
 const KEY_CACHE_MAX: usize = 1024;
+
+/// Partition of all ARNs of this server.
+const PARTITION: &str = "aws";
 
 /// A key is noted as used at most so often.
 const KEY_TOUCH_MS: u64 = 60_000;
@@ -35,7 +38,14 @@ pub(crate) struct App {
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) endpoint: std::sync::OnceLock<String>,
-    keys: std::sync::Mutex<HashMap<AccessKeyId, CachedKey>>,
+    keys: std::sync::Mutex<KeyCache>,
+}
+
+#[derive(Default)]
+struct KeyCache {
+    by_id: HashMap<AccessKeyId, CachedKey>,
+    /// Counts changes of keys: what was read before a change must not be remembered after it.
+    changes: u64,
 }
 
 struct CachedKey {
@@ -101,7 +111,7 @@ impl App {
             tasks,
             shutdown,
             endpoint: std::sync::OnceLock::new(),
-            keys: std::sync::Mutex::new(HashMap::new()),
+            keys: std::sync::Mutex::default(),
         }
     }
 
@@ -112,7 +122,7 @@ impl App {
     /// ARN of a runtime of this server.
     pub(crate) fn runtime_arn(&self, runtime_id: &RuntimeId) -> RuntimeArn {
         RuntimeArn {
-            partition: "aws".to_owned(),
+            partition: PARTITION.to_owned(),
             region: self.region.to_string(),
             account_id: self.account_id.to_string(),
             runtime_id: runtime_id.to_string(),
@@ -120,37 +130,64 @@ impl App {
         }
     }
 
-    /// The runtime and endpoint that a data-plane call names: an ARN, or an id together with `account`.
+    /// The runtime and endpoint that a data-plane call names: an ARN, or an id together with `account`
+    /// (`runtime.md` 1.2).
     ///
     /// # Errors
-    /// [`ApiError::RuntimeNotFound`] for whatever is not here, other accounts and regions included.
-    pub(crate) async fn target(
+    /// As [`App::target`], and a `ValidationException` for a missing or malformed account beside an id.
+    pub(crate) async fn called_target(
         &self,
         runtime: &str,
         qualifier: Option<&str>,
         account: Option<&str>,
     ) -> Result<Target, ApiError> {
-        let qualifier = qualifier.unwrap_or("DEFAULT");
+        if runtime.starts_with("arn:") {
+            return self.target(runtime, qualifier).await;
+        }
+        let account =
+            account.ok_or_else(|| AwsError::invalid_field("accountId", "Member must not be null"))?;
+        let account = AccountId::parse(account).map_err(|_| {
+            AwsError::invalid_field("accountId", "Member must satisfy regular expression pattern: [0-9]{12}")
+        })?;
+        let target = self.target(runtime, qualifier).await?;
+        if account != self.account_id {
+            let qualifier = target.endpoint.to_string();
+            return Err(ApiError::RuntimeNotFound { runtime: runtime.to_owned(), qualifier });
+        }
+        Ok(target)
+    }
+
+    /// The runtime and endpoint of an ARN or an id.
+    ///
+    /// # Errors
+    /// [`ApiError::RuntimeNotFound`] for whatever is not here, other accounts and regions included.
+    pub(crate) async fn target(&self, runtime: &str, qualifier: Option<&str>) -> Result<Target, ApiError> {
+        let arn = match runtime.starts_with("arn:") {
+            true => Some(RuntimeArn::parse(runtime).map_err(|_| invalid_arn())?),
+            false => None,
+        };
+        // The ARN of an endpoint says itself which one is meant.
+        let own = arn.as_ref().and_then(|arn| arn.endpoint.as_deref());
+        let qualifier = qualifier.or(own).unwrap_or("DEFAULT");
         let not_found =
             || ApiError::RuntimeNotFound { runtime: runtime.to_owned(), qualifier: qualifier.to_owned() };
         let endpoint = EndpointName::parse(qualifier).map_err(|_| {
-            clamshell_wire::AwsError::invalid_field(
+            AwsError::invalid_field(
                 "qualifier",
                 "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}",
             )
         })?;
-        let runtime_id = if runtime.starts_with("arn:") {
-            let arn = RuntimeArn::parse(runtime).map_err(|_| invalid_arn())?;
-            if arn.account_id != self.account_id.as_str() || arn.region != self.region.as_str() {
-                return Err(not_found());
-            }
-            RuntimeId::parse(arn.runtime_id).map_err(|_| invalid_arn())?
-        } else {
-            if account.is_some_and(|account| account != self.account_id.as_str()) {
-                return Err(not_found());
-            }
-            RuntimeId::parse(runtime).map_err(|_| invalid_arn())?
+        let runtime_id = RuntimeId::parse(arn.as_ref().map_or(runtime, |arn| arn.runtime_id.as_str()))
+            .map_err(|_| invalid_arn())?;
+        let is_foreign = |arn: &RuntimeArn| {
+            arn.partition != PARTITION
+                || arn.account_id != self.account_id.as_str()
+                || arn.region != self.region.as_str()
+                || arn.endpoint.as_deref().is_some_and(|own| own != qualifier)
         };
+        if arn.as_ref().is_some_and(is_foreign) {
+            return Err(not_found());
+        }
         self.target_of(&runtime_id, endpoint).await?.ok_or_else(not_found)
     }
 
@@ -166,9 +203,9 @@ impl App {
         if let Ok(name) = RuntimeName::parse(runtime)
             && let Some(found) = self.store.runtime_by_name(&name).await?
         {
-            return self.target(found.runtime_id.as_str(), qualifier, None).await;
+            return self.target(found.runtime_id.as_str(), qualifier).await;
         }
-        self.target(runtime, qualifier, None).await
+        self.target(runtime, qualifier).await
     }
 
     async fn target_of(
@@ -188,11 +225,15 @@ impl App {
     pub(crate) async fn active_key(self: &Arc<Self>, id: &str) -> Result<(AccessKey, Arc<Secret>), ApiError> {
         let id = AccessKeyId::parse(id).map_err(|_| ApiError::UnknownAccessKey)?;
         let now_ms = self.now_ms();
-        if let Some(cached) = self.key_cache().get(&id)
-            && now_ms < cached.read_at_ms.saturating_add(KEY_CACHE_MS)
-        {
-            return Ok((cached.key.clone(), Arc::clone(&cached.secret)));
-        }
+        let changes = {
+            let cache = self.key_cache();
+            if let Some(cached) = cache.by_id.get(&id)
+                && now_ms < cached.read_at_ms.saturating_add(KEY_CACHE_MS)
+            {
+                return Ok((cached.key.clone(), Arc::clone(&cached.secret)));
+            }
+            cache.changes
+        };
         let found = self.store.secret_of(&self.master_key, &id).await.map_err(|error| {
             tracing::error!(error = crate::http::chain(&error), "secret of an access key cannot be read");
             ApiError::Internal("access key")
@@ -203,11 +244,13 @@ impl App {
         }
         let secret = Arc::new(secret);
         let mut cache = self.key_cache();
-        if cache.len() >= KEY_CACHE_MAX {
-            cache.clear();
+        if cache.by_id.len() >= KEY_CACHE_MAX {
+            cache.by_id.clear();
         }
-        let cached = CachedKey { key: key.clone(), secret: Arc::clone(&secret), read_at_ms: now_ms };
-        cache.insert(id, cached);
+        if cache.changes == changes {
+            let cached = CachedKey { key: key.clone(), secret: Arc::clone(&secret), read_at_ms: now_ms };
+            cache.by_id.insert(id, cached);
+        }
         Ok((key, secret))
     }
 
@@ -217,7 +260,7 @@ impl App {
         if key.last_used_at_ms.is_some_and(|last| now_ms < last.saturating_add(KEY_TOUCH_MS)) {
             return;
         }
-        if let Some(cached) = self.key_cache().get_mut(&key.access_key_id) {
+        if let Some(cached) = self.key_cache().by_id.get_mut(&key.access_key_id) {
             cached.key.last_used_at_ms = Some(now_ms);
         }
         let app = Arc::clone(self);
@@ -231,17 +274,16 @@ impl App {
 
     /// Forgets a cached key, after it was changed.
     pub(crate) fn forget_key(&self, id: &AccessKeyId) {
-        self.key_cache().remove(id);
+        let mut cache = self.key_cache();
+        cache.changes += 1;
+        cache.by_id.remove(id);
     }
 
-    fn key_cache(&self) -> std::sync::MutexGuard<'_, HashMap<AccessKeyId, CachedKey>> {
+    fn key_cache(&self) -> std::sync::MutexGuard<'_, KeyCache> {
         self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-fn invalid_arn() -> clamshell_wire::AwsError {
-    clamshell_wire::AwsError::invalid_field(
-        "agentRuntimeArn",
-        "Member must be the ARN or the id of an agent runtime",
-    )
+fn invalid_arn() -> AwsError {
+    AwsError::invalid_field("agentRuntimeArn", "Member must be the ARN or the id of an agent runtime")
 }

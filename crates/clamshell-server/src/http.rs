@@ -12,20 +12,21 @@ mod shells;
 mod stop;
 mod upgrade;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clamshell_wire::{
     Operation,
     route::{self, PathParams, Route, RouteError},
 };
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tracing::Instrument;
 use uuid::Uuid;
 
 pub(crate) use error::{ApiError, chain};
+pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
 use response::Body;
 
@@ -33,6 +34,13 @@ use crate::app::App;
 
 /// Largest body of an operation that takes JSON: a command of 64 KiB, every character of it escaped, with room.
 const JSON_BODY_BYTES_MAX: usize = 512 * 1024;
+
+/// A longer body is read and thrown away up to here, because a client that is still sending when the connection closes
+/// never sees why.
+const DISCARDED_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A body has this long to arrive: the longest one at 10 KB/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers one request; never fails.
 pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -152,9 +160,17 @@ impl ApiRequest<'_> {
         Ok(body)
     }
 
-    /// A request header as text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.parts.headers.get(name).and_then(|value| value.to_str().ok())
+    /// The session id as the caller sent it, if at all.
+    ///
+    /// # Errors
+    /// A `ValidationException` for bytes that are no text: taken for absent they would mean a new session.
+    pub(crate) fn session_header(&self) -> Result<Option<&str>, ApiError> {
+        let Some(value) = self.parts.headers.get(clamshell_wire::headers::SESSION_ID) else {
+            return Ok(None);
+        };
+        std::str::from_utf8(value.as_bytes()).map(Some).map_err(|_| {
+            clamshell_wire::AwsError::invalid_field("runtimeSessionId", "Member must be UTF-8 text").into()
+        })
     }
 
     /// The query, decoded.
@@ -171,9 +187,23 @@ pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
 
 /// Reads a bounded body.
 pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
-    match Limited::new(body, JSON_BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::BodyTooLong),
-        Err(_) => Err(ApiError::BodyIncomplete),
+    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await;
+    collected.unwrap_or(Err(ApiError::BodyIncomplete))
+}
+
+async fn collect(mut body: Incoming) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let mut seen = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ApiError::BodyIncomplete)?.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen <= JSON_BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if seen <= DISCARDED_BODY_BYTES_MAX {
+            kept.clear();
+        } else {
+            break;
+        }
     }
+    if seen > JSON_BODY_BYTES_MAX { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
 }

@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -40,6 +40,13 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A TLS handshake has this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tasks of connections that were cut have this long to tidy up.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections served at once; each takes a descriptor and some tens of KiB. Upgraded ones count as long as their
+/// handshake only.
+const CONNECTIONS_MAX: usize = 4096;
 
 /// OCI runtimes that a configuration may name; each is looked up on PATH.
 const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
@@ -221,7 +228,14 @@ impl Server {
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
         let connections = TaskTracker::new();
+        let cut = CancellationToken::new();
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
+            // With no room the next client waits in the kernel's queue.
+            let permit = tokio::select! {
+                permit = Arc::clone(&room).acquire_owned() => permit,
+                () = app.shutdown.cancelled() => break,
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = app.shutdown.cancelled() => break,
@@ -229,7 +243,12 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(connection(Arc::clone(&app), self.tls.clone(), stream));
+                    let served = connection(Arc::clone(&app), self.tls.clone(), stream);
+                    let served = cut.clone().run_until_cancelled_owned(served);
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: going round at full speed would not help.
@@ -249,6 +268,10 @@ impl Server {
         let patience = Duration::from_millis(app.config.drain_timeout_ms);
         if tokio::time::timeout(patience, drained).await.is_err() {
             tracing::warn!("connections were cut at the end of the drain");
+            cut.cancel();
+            connections.wait().await;
+            // What served them notices; what does not ends with the process.
+            let _ = tokio::time::timeout(CUT_TIMEOUT, app.tasks.wait()).await;
         }
         app.store.close().await;
         Ok(())

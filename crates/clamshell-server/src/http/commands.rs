@@ -41,9 +41,10 @@ const ECHOED: [&str; 4] = [headers::TRACE_ID, headers::TRACEPARENT, headers::TRA
 pub(super) async fn run(request: ApiRequest<'_>, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let query = request.query()?;
     let asked = CommandRequest::parse(body)?;
-    let session_id = session_id(request.header(headers::SESSION_ID))?;
+    let session_id = session_id(request.session_header()?)?;
     let find = |name| clamshell_wire::query::find(&query, name);
-    let target = request.app.target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
+    let target =
+        request.app.called_target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
     tracing::info!(request = %request.request_id, session = %session_id, command = asked.command, "command");
     let mut response = start(request.app, target, session_id, asked, false).await?;
     for name in ECHOED {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod keys;
+mod route;
 mod sessions;
 mod shells;
 
@@ -9,11 +10,13 @@ use std::sync::Arc;
 
 use clamshell_domain::{SessionId, ShellId};
 use clamshell_wire::{AwsError, percent_decode, route::RouteError};
-use http::{Method, Response, StatusCode, request::Parts};
+use http::{Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use serde_json::json;
 
 pub(crate) use keys::generate as generate_key;
+pub use route::EXTENSION_ROUTES;
+use route::ExtensionRoute as Found;
 
 use super::{
     ApiError, auth, read_body,
@@ -43,52 +46,48 @@ pub(super) async fn handle(
         .filter(|segment| !segment.is_empty())
         .map(|segment| percent_decode(segment).map_err(|_| ApiError::Wire(RouteError::Parameter.aws_error())))
         .collect::<Result<Vec<String>, ApiError>>()?;
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let method = parts.method.clone();
-    if segments == ["health"] {
+    let (found, params) = match route::find(parts.method.as_str(), &segments) {
+        Ok(found) => found,
+        Err(error) => return Ok(super::refuse_route(&error)),
+    };
+    let param = |index: usize| params.get(index).copied().unwrap_or_default();
+    let (first, second) = (param(0), param(1));
+    if found == Found::Health {
         let health = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
         return Ok(response::json(StatusCode::OK, &health));
     }
     let query = super::query(&parts)?;
-    if let ["sessions", session_id, "shells", shell_id, "attach"] = segments[..] {
+    if found == Found::Attach {
         auth::authenticate(app, &parts, &[]).await?;
-        return attach::upgrade(app, parts, &query, session_id, shell_id).await;
+        return attach::upgrade(app, parts, &query, first, second).await;
     }
     let body = read_body(body).await?;
     auth::authenticate(app, &parts, &body).await?;
     let ask = Ask { app, query, body };
-    match (&method, &segments[..]) {
-        (&Method::GET, ["server"]) => server(&ask).await,
-        (&Method::GET, ["doctor"]) => {
+    match found {
+        Found::Health | Found::Attach => Err(ApiError::Internal("route was served before")),
+        Found::Server => server(&ask).await,
+        Found::Doctor => {
             let reports = crate::server::reports(app.registry.drivers()).await;
             Ok(response::json(StatusCode::OK, &json!({ "reports": reports })))
         }
-        (&Method::GET, ["sessions"]) => sessions::list(&ask).await,
-        (&Method::GET, ["sessions", session]) => sessions::show(&ask, session).await,
-        (&Method::POST, ["sessions", session, "stop"]) => sessions::stop(&ask, session).await,
-        (&Method::DELETE, ["sessions", session]) => sessions::remove(&ask, session).await,
-        (&Method::POST, ["sessions", session, "commands"]) => sessions::command(&ask, session).await,
-        (&Method::GET, ["shells"]) => shells::list_all(&ask).await,
-        (&Method::GET, ["sessions", session, "shells"]) => shells::list(&ask, session).await,
-        (&Method::GET, ["sessions", session, "shells", shell]) => shells::show(&ask, session, shell).await,
-        (&Method::DELETE, ["sessions", session, "shells", shell]) => {
-            shells::close(&ask, session, shell).await
-        }
-        (&Method::GET, ["sessions", session, "shells", shell, "log"]) => {
-            shells::log(&ask, session, shell).await
-        }
-        (&Method::GET, ["sessions", session, "shells", shell, "screen"]) => {
-            shells::screen(&ask, session, shell).await
-        }
-        (&Method::GET, ["sessions", session, "shells", shell, "export"]) => {
-            shells::export(&ask, session, shell).await
-        }
-        (&Method::GET, ["keys"]) => keys::list(&ask).await,
-        (&Method::POST, ["keys"]) => keys::create(&ask).await,
-        (&Method::POST, ["keys", key, "enable"]) => keys::set_active(&ask, key, true).await,
-        (&Method::POST, ["keys", key, "disable"]) => keys::set_active(&ask, key, false).await,
-        (&Method::DELETE, ["keys", key]) => keys::remove(&ask, key).await,
-        _ => Err(ApiError::Wire(RouteError::UnknownOperation.aws_error())),
+        Found::ListSessions => sessions::list(&ask).await,
+        Found::ShowSession => sessions::show(&ask, first).await,
+        Found::StopSession => sessions::stop(&ask, first).await,
+        Found::RemoveSession => sessions::remove(&ask, first).await,
+        Found::RunCommand => sessions::command(&ask, first).await,
+        Found::ListAllShells => shells::list_all(&ask).await,
+        Found::ListShells => shells::list(&ask, first).await,
+        Found::ShowShell => shells::show(&ask, first, second).await,
+        Found::CloseShell => shells::close(&ask, first, second).await,
+        Found::ReadLog => shells::log(&ask, first, second).await,
+        Found::PaintScreen => shells::screen(&ask, first, second).await,
+        Found::Export => shells::export(&ask, first, second).await,
+        Found::ListKeys => keys::list(&ask).await,
+        Found::CreateKey => keys::create(&ask).await,
+        Found::EnableKey => keys::set_active(&ask, first, true).await,
+        Found::DisableKey => keys::set_active(&ask, first, false).await,
+        Found::RemoveKey => keys::remove(&ask, first).await,
     }
 }
 

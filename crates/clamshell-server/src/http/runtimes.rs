@@ -40,7 +40,7 @@ pub(super) async fn list(request: ApiRequest<'_>) -> Result<Response<Body>, ApiE
 /// GetAgentRuntimeEndpoint.
 pub(super) async fn get_endpoint(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
     let id = runtime_id(&request)?;
-    let target = request.app.target(id.as_str(), Some(&request.params.endpoint_name), None).await?;
+    let target = request.app.target(id.as_str(), Some(&request.params.endpoint_name)).await?;
     let endpoint = request.app.store.endpoint(&id, &target.endpoint).await?.ok_or_else(|| not_found(&id))?;
     Ok(response::json(StatusCode::OK, &endpoint_item(request.app, &endpoint)))
 }

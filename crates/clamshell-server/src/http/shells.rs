@@ -39,7 +39,11 @@ pub(super) async fn upgrade(request: ApiRequest<'_>) -> Result<Response<Body>, A
             .map_err(|_| ApiError::Internal("the wire layer checks shell ids by the same rule"))?,
     };
     let target = app
-        .target(&params.runtime, asked.qualifier.as_deref(), clamshell_wire::query::find(&query, "accountId"))
+        .called_target(
+            &params.runtime,
+            asked.qualifier.as_deref(),
+            clamshell_wire::query::find(&query, "accountId"),
+        )
         .await?;
     let key = target.session_key(session_id);
     tracing::info!(request = %request_id, session = %key.session_id, shell = %shell_id, "shell");
