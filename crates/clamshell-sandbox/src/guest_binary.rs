@@ -8,7 +8,12 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
+
+/// One at a time: two first sessions would write the same new file, and a keeper started meanwhile would hold it open
+/// for writing just long enough for the next start to fail with "text file busy".
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// The static program.
 pub const BYTES: &[u8] = include_bytes!(env!("CLAMSHELL_GUEST_BINARY_PATH"));
@@ -18,6 +23,7 @@ pub const BYTES: &[u8] = include_bytes!(env!("CLAMSHELL_GUEST_BINARY_PATH"));
 /// # Errors
 /// What the file system says.
 pub fn install(data_dir: &Path) -> io::Result<PathBuf> {
+    let _turn = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, BYTES);
     let hash: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let folder = data_dir.join("libexec");
@@ -54,5 +60,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), BYTES);
         assert_eq!(install(data_dir.path()).unwrap(), path);
         assert_eq!(fs::read_dir(data_dir.path().join("libexec")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn first_sessions_at_once_all_find_a_program_that_starts() {
+        let data_dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let path = install(data_dir.path()).unwrap();
+                    // Without a keeper's arguments it ends at once; what counts is that it starts.
+                    std::process::Command::new(path).output().unwrap();
+                });
+            }
+        });
     }
 }
