@@ -190,6 +190,7 @@ impl Client {
         let stream = connect(endpoint, self.tls.clone()).await?;
         let (answer, connection) = exchange(stream, request, ANSWER_TIMEOUT).await?;
         let (parts, body) = answer.into_parts();
+        tracing::debug!(%endpoint, path = path_and_query, status = parts.status.as_u16(), "answered");
         if !parts.status.is_success() {
             return Err(RequestError::Refused(refusal(parts.status, &parts.headers, body).await));
         }
@@ -229,6 +230,7 @@ impl Client {
         }
         let stream = connect(endpoint, self.tls.clone()).await?;
         let (answer, connection) = exchange(stream, request, UPGRADE_TIMEOUT).await?;
+        tracing::debug!(%endpoint, path = path_and_query, status = answer.status().as_u16(), "upgraded");
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (parts, body) = answer.into_parts();
             return Err(RequestError::Refused(refusal(parts.status, &parts.headers, body).await));

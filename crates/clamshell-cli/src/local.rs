@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -10,6 +10,10 @@ use std::{
 };
 
 use clamshell_server::local::{ServerInfo, default_data_dir, read_server_info};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use crate::{client, failure::Failure, target::Endpoint};
 
@@ -21,6 +25,7 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// The data directory: flag (or its environment variable), else the server's default.
 pub(crate) fn data_dir(flag: Option<&Path>) -> PathBuf {
+    let flag = flag.filter(|path| !path.as_os_str().is_empty());
     let path = flag.map_or_else(default_data_dir, Path::to_owned);
     std::path::absolute(&path).unwrap_or(path)
 }
@@ -54,12 +59,18 @@ pub(crate) fn log_path(data_dir: &Path) -> PathBuf {
 }
 
 /// Starts a server in the background and waits until it answers. `flags` are those of `serve`.
+/// Of several commands that do so at once, one starts it and the others find it running.
 pub(crate) async fn start(data_dir: &Path, flags: &[String]) -> Result<ServerInfo, Failure> {
-    let log = log_path(data_dir);
-    let mut child = spawn(data_dir, &log, flags)
-        .map_err(|error| Failure::new("cannot start a server").because_of(&error))?;
-    let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
     let deadline = Instant::now() + START_TIMEOUT;
+    let cannot = |error: io::Error| Failure::new("cannot start a server").because_of(&error);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(cannot)?;
+    let _turn = wait_for_turn(data_dir, deadline).await.map_err(cannot)?;
+    if let Some(info) = running(data_dir).await? {
+        return Ok(info);
+    }
+    let log = log_path(data_dir);
+    let mut child = spawn(data_dir, &log, flags).map_err(cannot)?;
+    let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
     loop {
         let ended = child.try_wait().ok().flatten();
         // Asked after the child's state: somebody else may have started a server at the same moment,
@@ -80,8 +91,24 @@ pub(crate) async fn start(data_dir: &Path, flags: &[String]) -> Result<ServerInf
     }
 }
 
-fn spawn(data_dir: &Path, log: &Path, flags: &[String]) -> std::io::Result<Child> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+/// Locks a file that only starting commands lock; the lock goes with the descriptor.
+async fn wait_for_turn(data_dir: &Path, deadline: Instant) -> io::Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(data_dir.join("start.lock"))?;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn spawn(data_dir: &Path, log: &Path, flags: &[String]) -> io::Result<Child> {
     if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         fs::rename(log, log.with_extension("log.1"))?;
     }

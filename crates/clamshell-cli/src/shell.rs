@@ -72,14 +72,21 @@ pub(crate) async fn run(mut client: Client, mut wish: Wish) -> Result<i32, Failu
     let mut policy = Reconnect::new(ReconnectPolicy::ONE_ROUND);
     let mut connected_before = false;
     let mut planned = false;
+    let mut raw = None;
     let mut route = connection::first_route(&wish);
     eprintln!("Connecting to agent VM...");
     loop {
         let attempt = connection::connect(&client, &wish, &route, terminal.size());
         let attempt = tokio::select! {
             attempt = attempt => attempt,
-            signal = terminal.interrupted() => return Ok(leave(&wish, connected_before, 128 + signal)),
+            signal = terminal.interrupted() => {
+                drop(raw);
+                return Ok(leave(&wish, connected_before, 128 + signal));
+            }
         };
+        if attempt.is_err() {
+            raw = None;
+        }
         let (reason, code) = match attempt {
             Ok(mut connection) => {
                 policy.on_confirmed();
@@ -94,18 +101,20 @@ pub(crate) async fn run(mut client: Client, mut wish: Wish) -> Result<i32, Failu
                 }
                 connected_before = true;
                 planned = false;
-                let raw = RawMode::enter(&stdin);
+                if raw.is_none() {
+                    // Fails when stdin is no terminal, as it may be for somebody who looks on.
+                    raw = RawMode::enter(&stdin).ok();
+                }
                 let end = pump(&mut connection, &mut receiver, &mut terminal, wish.access).await;
                 if matches!(end, End::Planned) {
                     // The terminal stays raw: the user must not notice.
                     connection.close().await;
                     planned = true;
                     route = next_route(&receiver, true);
-                    drop(raw);
                     continue;
                 }
                 terminal.flush().await;
-                drop(raw);
+                raw = None;
                 connection.close().await;
                 match end {
                     End::Closed(code, reason) if CloseMeaning::of(code) == CloseMeaning::Lost => {

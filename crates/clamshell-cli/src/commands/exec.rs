@@ -112,12 +112,15 @@ pub(crate) async fn run(args: ExecArgs) -> Result<i32, Failure> {
             bearer_token: args.bearer_token.is_some(),
             detach_keys: (args.detach_keys != "^]").then(|| args.detach_keys.clone()),
         };
+        // The call with `keep` creates the shell by its name.
+        let named = || args.keep.then(|| uuid::Uuid::new_v4().to_string());
+        let shell_id = args.shell_id.clone().or_else(named);
         let access = if args.watch { Access::Watch } else { Access::Write };
         let wish = Wish {
             arn,
             qualifier,
             session_id,
-            shell_id: args.shell_id,
+            shell_id,
             access,
             keep: args.keep,
             detach_key: args.detach_keys,

@@ -210,6 +210,40 @@ fn a_server_is_started_when_none_runs_and_stopped_when_told() {
 }
 
 #[test]
+fn many_first_commands_share_one_server() {
+    if !is_root() {
+        return skip::<()>("sandboxes of this test are made by root").unwrap_or_default();
+    }
+    let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir().unwrap();
+    let start = |number: usize| {
+        let mut command = command(folder.path(), &["exec", &format!("echo number {number}")]);
+        command.env("CLAMSHELL_LISTEN", "127.0.0.1:0");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..4).map(start).collect();
+    for (number, child) in children.into_iter().enumerate() {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("number {number}\n"));
+    }
+    let sessions = run(folder.path(), &["sessions", "--json"]).json();
+    for session in sessions["sessions"].as_array().unwrap() {
+        run(folder.path(), &["sessions", "rm", session["sessionId"].as_str().unwrap()]).ok();
+    }
+    run(folder.path(), &["stop"]).ok();
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = run(folder.path(), &["serve", "--detach", "--listen", &address]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("error: the server did not start: "), "{ended:?}");
+    assert!(ended.stderr.contains(&address) && ended.stderr.contains("hint: the log is "), "{ended:?}");
+}
+
+#[test]
 fn the_doctor_needs_no_server() {
     let folder = tempfile::tempdir().unwrap();
     let report = run(folder.path(), &["doctor", "--json"]);

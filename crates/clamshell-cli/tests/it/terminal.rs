@@ -124,6 +124,34 @@ async fn onlookers_see_and_do_not_touch() {
 }
 
 #[tokio::test]
+async fn shells_are_listed_read_recorded_and_closed() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let (mut terminal, session) = open(data_dir, &["--keep"]);
+    terminal.send("echo logged-$((1 + 1))\n");
+    terminal.expect("logged-2");
+    let shell = detach(terminal);
+    let listed = run(data_dir, &["shells"]).ok();
+    assert!(listed.contains(&shell) && listed.contains(&session), "{listed}");
+    let shown = run(data_dir, &["shells", "show", &shell, "--json"]).json();
+    assert_eq!((&shown["shellId"], &shown["keep"]), (&shell.as_str().into(), &true.into()));
+    assert!(run(data_dir, &["shells", "show", &shell[..8]]).ok().contains("output kept:"));
+    let log = run(data_dir, &["shells", "log", &shell]).ok();
+    let at = log.find("logged-2").unwrap();
+    let offset = shown["startOffset"].as_u64().unwrap() + u64::try_from(at).unwrap();
+    let tail = run(data_dir, &["shells", "log", &shell, "--from", &offset.to_string()]).ok();
+    assert!(tail.starts_with("logged-2"), "{tail}");
+    let recording = run(data_dir, &["shells", "export", &shell]).ok();
+    let header: serde_json::Value = serde_json::from_str(recording.lines().next().unwrap()).unwrap();
+    assert_eq!(header["version"], 2);
+    assert!(recording.contains("logged-2"));
+    let closed = run(data_dir, &["shells", "close", &shell, "--json"]).json();
+    assert_eq!(closed["shellId"], shell.as_str());
+    assert_eq!(run(data_dir, &["shells", "show", &shell, "--json"]).json()["state"], "Ended");
+    assert!(run(data_dir, &["shells", "log", &shell]).ok().contains("logged-2"));
+}
+
+#[tokio::test]
 async fn a_signal_leaves_the_terminal_as_it_was() {
     let Some(server) = server("").await else { return };
     let (mut terminal, _) = open(server.data_dir(), &[]);
