@@ -164,8 +164,8 @@ fn start(
     if spec.guard == Guard::Full {
         ids::write_maps(&spec.ids, pid)?;
     }
-    if privileged {
-        stage::add_layers(spec, pid)?;
+    if privileged && !stage::add_layers(spec, pid)? {
+        notes.push("files of the image belong to nobody: its file system has no id-mapped mounts".to_owned());
     }
 
     let mut state = KeeperState {

@@ -233,7 +233,7 @@ fn map_layers(spec: &KeeperSpec) -> Result<(), Failure> {
         let _ = rustix::io::read(&ours, &mut [0; 1]);
         std::process::exit(0);
     };
-    let mapped = ids::write_maps(&spec.ids, pid).and_then(|()| stage::add_layers(spec, pid));
+    let mapped = ids::write_maps(&spec.ids, pid).and_then(|()| stage::add_layers(spec, pid).map(drop));
     drop(theirs);
     let _ = hold::reap(pidfd.as_fd());
     mapped

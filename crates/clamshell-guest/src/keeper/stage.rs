@@ -79,8 +79,8 @@ pub(crate) fn build(spec: &KeeperSpec, session: BorrowedFd<'_>) -> io::Result<()
 }
 
 /// Attaches the layers, with ids mapped into the user namespace of the process where the layer asks
-/// for that.
-pub(crate) fn add_layers(spec: &KeeperSpec, pid: u32) -> Result<(), Failure> {
+/// for that; `false` when a file system cannot do it.
+pub(crate) fn add_layers(spec: &KeeperSpec, pid: u32) -> Result<bool, Failure> {
     let userns = match spec.guard {
         Guard::Full => {
             let path = format!("/proc/{pid}/ns/user");
@@ -88,13 +88,15 @@ pub(crate) fn add_layers(spec: &KeeperSpec, pid: u32) -> Result<(), Failure> {
         }
         Guard::Off => None,
     };
+    let mut mapped = true;
     for index in 0..spec.layers.len() {
-        attach_layer(spec, index, userns.as_ref().map(AsFd::as_fd)).stage("layers")?;
+        mapped &= attach_layer(spec, index, userns.as_ref().map(AsFd::as_fd)).stage("layers")?;
     }
-    Ok(())
+    Ok(mapped)
 }
 
-fn attach_layer(spec: &KeeperSpec, index: usize, userns: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// Attaches one layer; `false` when its ids could not be mapped as asked.
+fn attach_layer(spec: &KeeperSpec, index: usize, userns: Option<BorrowedFd<'_>>) -> io::Result<bool> {
     let Some(layer) = spec.layers.get(index) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
@@ -102,9 +104,18 @@ fn attach_layer(spec: &KeeperSpec, index: usize, userns: Option<BorrowedFd<'_>>)
     rustix::fs::mkdir(&name, Mode::from_raw_mode(0o755))?;
     let tree = mounts::copy(CWD, &layer.path, 0)?;
     let flags = READ_ONLY | NO_SUID | NO_DEV;
-    match userns.filter(|_| layer.idmapped) {
-        Some(userns) => sys::mount_setattr(tree.as_fd(), flags | ID_MAP, Some(userns))?,
-        None => sys::mount_setattr(tree.as_fd(), flags, None)?,
-    }
-    mounts::attach(tree.as_fd(), CWD, &name)
+    let mapped = match userns.filter(|_| layer.idmapped) {
+        Some(userns) => match sys::mount_setattr(tree.as_fd(), flags | ID_MAP, Some(userns)) {
+            // The file system cannot: readable by everybody is still readable.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => false,
+            other => {
+                other?;
+                true
+            }
+        },
+        None => true,
+    };
+    sys::mount_setattr(tree.as_fd(), flags, None)?;
+    mounts::attach(tree.as_fd(), CWD, &name)?;
+    Ok(mapped)
 }

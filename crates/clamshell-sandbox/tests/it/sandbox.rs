@@ -71,6 +71,12 @@ impl Session {
         self.driver = NativeDriver::new(NativeOptions::new(self.folder.path().join("data")));
     }
 
+    pub(crate) fn take_walls_down(&mut self) {
+        let mut options = NativeOptions::new(self.folder.path().join("data"));
+        options.guard = clamshell_protocol::Guard::Off;
+        self.driver = NativeDriver::new(options);
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
