@@ -5,13 +5,24 @@ use std::net::Ipv4Addr;
 use super::Setting;
 
 async fn scenario(name: &str) {
-    let Some(mut setting) = Setting::as_aws("bin/python", (Ipv4Addr::LOCALHOST, 0)).await else { return };
+    scenario_on((Ipv4Addr::LOCALHOST, 0), name).await;
+}
+
+async fn scenario_on(address: (Ipv4Addr, u16), name: &str) {
+    let Some(mut setting) = Setting::as_aws("bin/python", address).await else { return };
     setting.python("shell_client.py", name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_shell_opens_with_signed_headers() {
     scenario("sigv4").await;
+}
+
+/// The port 443 in the endpoint makes the SDK sign another Host than the first one it sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_shell_opens_on_the_port_of_https() {
+    scenario_on((Ipv4Addr::new(127, 83, 7, 20), 443), "sigv4").await;
+    scenario_on((Ipv4Addr::new(127, 83, 7, 20), 443), "presigned").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
