@@ -14,7 +14,8 @@ use crate::failure::Failure;
 const ENDPOINT_VARIABLES: [&str; 3] =
     ["CLAMSHELL_ENDPOINT_URL", "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", "AWS_ENDPOINT_URL"];
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-const KEY_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"];
+/// With this in the environment, the user has chosen a key. A profile alone is no choice: it is there for AWS.
+const KEY_VARIABLE: &str = "AWS_ACCESS_KEY_ID";
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +220,7 @@ pub(crate) fn resolve(
         let endpoint = Endpoint::parse(&url)?;
         let ours =
             local.filter(|info| Endpoint::parse(&info.endpoint).is_ok_and(|at| at.same_place(&endpoint)));
-        let has_keys = KEY_VARIABLES.iter().any(|name| variable(name).is_some());
+        let has_keys = variable(KEY_VARIABLE).is_some();
         let identity = if ours.is_some() && !has_keys { Identity::Root } else { Identity::Chain };
         let region = arn
             .as_ref()

@@ -112,8 +112,7 @@ async fn inbound(
         let message = match early.pop_front() {
             Some(bytes) => Message::Binary(bytes),
             None => {
-                let quiet = shared.active.get() + QUIET;
-                let planned = quiet.max(opened + PLANNED_AFTER).min(opened + PLANNED_AT_THE_LATEST);
+                let planned = planned_at(opened, shared.active.get());
                 tokio::select! {
                     message = stream.next() => match message {
                         Some(Ok(message)) => message,
@@ -121,8 +120,7 @@ async fn inbound(
                         None => return End::Closed(None, "connection lost".to_owned()),
                     },
                     () = sleep_until(planned) => {
-                        let now = Instant::now();
-                        if shared.active.get() + QUIET <= now || opened + PLANNED_AT_THE_LATEST <= now {
+                        if planned_at(opened, shared.active.get()) <= Instant::now() {
                             return End::Planned;
                         }
                         continue;
@@ -152,6 +150,11 @@ async fn inbound(
             Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
     }
+}
+
+/// When a connection that was opened and last used then ends itself.
+fn planned_at(opened: Instant, active: Instant) -> Instant {
+    (active + QUIET).max(opened + PLANNED_AFTER).min(opened + PLANNED_AT_THE_LATEST)
 }
 
 fn lost(error: &Error) -> End {
@@ -333,6 +336,19 @@ mod tests {
         fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    #[test]
+    fn a_connection_ends_itself_in_a_quiet_moment_before_its_hour_is_over() {
+        let opened = Instant::now();
+        let check = |active_s: u64, expect_s: u64| {
+            let planned = planned_at(opened, opened + Duration::from_secs(active_s));
+            assert_eq!(planned - opened, Duration::from_secs(expect_s), "{active_s}");
+        };
+        check(0, 55 * 60);
+        check(55 * 60 - 1, 55 * 60 + 1);
+        check(58 * 60, 58 * 60 + 2);
+        check(59 * 60, 59 * 60);
     }
 
     #[test]

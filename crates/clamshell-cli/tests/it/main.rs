@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a broken fixture is a failed test")]
 
+mod aws_like;
 mod clients;
 mod commands;
 mod program;
