@@ -4,7 +4,8 @@
 //! exist in a user namespace, so the keeper program removes it, in a process of its own.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
@@ -12,7 +13,6 @@ use std::{
 
 use clamshell_domain::StorageId;
 use clamshell_protocol::{IdMap, RemoveSpec};
-use tokio::io::AsyncWriteExt;
 
 /// The folder for what is to be removed.
 #[derive(Debug)]
@@ -54,10 +54,14 @@ impl Trash {
             tracing::warn!("leftovers cannot be removed: the remover does not start");
             return;
         };
-        // Below PIPE_BUF, into a new pipe: the write never waits.
-        if let Some(mut stdin) = child.stdin.take() {
-            let mut write = std::pin::pin!(stdin.write_all(&text));
-            let _ = write.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        // Below PIPE_BUF, into a new pipe: this write never waits. Not by the runtime: that one would first wait to be told so.
+        let written = match child.stdin.take().map(tokio::process::ChildStdin::into_owned_fd) {
+            Some(Ok(stdin)) => fs::File::from(stdin).write_all(&text),
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "leftovers are not removed: the remover does not listen");
         }
     }
 }
