@@ -19,6 +19,7 @@ mod oci;
 mod remove;
 mod root;
 mod seccomp;
+mod shares;
 mod stage;
 mod state;
 mod sys;
@@ -29,7 +30,9 @@ use std::{
     process::ExitCode,
 };
 
-use clamshell_protocol::{Guard, KEEPER_SPEC_BYTES_MAX, KeeperReport, KeeperSpec, KeeperState, ProcessRef};
+use clamshell_protocol::{
+    Guard, IdMap, KEEPER_SPEC_BYTES_MAX, KeeperReport, KeeperSpec, KeeperState, ProcessRef,
+};
 use rustix::{
     fs::{Mode, OFlags},
     mount::{MountPropagationFlags, mount_change},
@@ -152,7 +155,14 @@ fn start(
     if spec.guard == Guard::Full {
         flags |= libc::CLONE_NEWUSER;
     }
-    let Some((pid, pidfd)) = sys::clone3(flags, groups.unified()).stage("new namespaces")? else {
+    let clone = || sys::clone3(flags, groups.unified());
+    let cloned = match spec.ids {
+        // Whoever makes a user namespace pays for what is counted in it (file watches, for instance), besides
+        // those inside. Made by root, all sandboxes and the machine's root would share one account.
+        IdMap::Range { base, .. } if spec.guard == Guard::Full => sys::clone_as(base, clone),
+        _ => clone(),
+    };
+    let Some((pid, pidfd)) = cloned.stage("new namespaces")? else {
         drop(ours);
         inside::enter(spec, plan, theirs)
     };

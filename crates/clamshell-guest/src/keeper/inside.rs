@@ -229,8 +229,10 @@ fn mount_system(spec: &KeeperSpec, note: &dyn Fn(String)) -> io::Result<()> {
     }
     std::fs::create_dir("/dev/pts")?;
     let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mounts::new("devpts", "/dev/pts", terminals, "newinstance,ptmxmode=0666,mode=0620,gid=5")
-        .or_else(|_| mounts::new("devpts", "/dev/pts", terminals, "newinstance,ptmxmode=0666,mode=0620"))
+    // The machine has 4096 terminals for everybody; a session has ten shells.
+    mounts::new("devpts", "/dev/pts", terminals, "newinstance,ptmxmode=0666,mode=0620,max=256,gid=5").or_else(
+        |_| mounts::new("devpts", "/dev/pts", terminals, "newinstance,ptmxmode=0666,mode=0620,max=256"),
+    )
 }
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -300,7 +302,8 @@ fn set_limits(spec: &KeeperSpec, note: &dyn Fn(String)) {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
         note(format!("open file limit does not hold: {error}"));
     }
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    // One byte, not none: a dump that goes to a program is held back by exactly this value (core(5)), and no file is made for it either.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) });
     if let Some(processes) = spec.processes_max {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         if let Err(error) = setrlimit(Resource::Nproc, limit) {

@@ -26,7 +26,9 @@ use rustix::{
 use super::{
     failure::{Failure, Stage},
     groups::Groups,
-    hold, ids, inside, loopback, root, stage, state, sys,
+    hold, ids, inside, loopback, root,
+    shares::Shares,
+    stage, state, sys,
 };
 
 /// What stands for the staging folder in a bundle; only the keeper knows where it is.
@@ -300,12 +302,16 @@ fn finish_inside(spec: &KeeperSpec, container: BorrowedFd<'_>) -> Result<(), Fai
 }
 
 fn enter(spec: &KeeperSpec, container: BorrowedFd<'_>) -> Result<(), Failure> {
+    let shares = Shares::of_machine();
     // One call: the kernel joins the user namespace first and the others with its rights.
     sys::join_namespaces(container, libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWNS)
         .map_err(|error| Failure::new("network", format!("join the namespaces: {error}")))?;
     let single = matches!(spec.ids, IdMap::Single { .. });
     sys::become_root(single)
         .map_err(|error| Failure::new("network", format!("become root inside: {error}")))?;
+    shares
+        .map_or(Err(rustix::io::Errno::NOENT), |shares| shares.apply())
+        .map_err(|error| Failure::new("file watches", format!("bounds of file watches: {error}")))?;
     loopback::bring_up().map_err(|error| Failure::new("network", format!("loopback: {error}")))?;
     root::prepare_account(spec).map_err(|error| Failure::new("account", format!("account: {error}")))
 }

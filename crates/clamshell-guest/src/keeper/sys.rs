@@ -145,6 +145,29 @@ pub(crate) fn become_root(keep_groups: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Clones as another effective user without losing capabilities meanwhile. The copy stays that user, who has no id yet
+/// in its new namespace.
+pub(crate) fn clone_as<T>(id: u32, clone: impl FnOnce() -> io::Result<Option<T>>) -> io::Result<Option<T>> {
+    const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    let set = |bits: libc::c_ulong, id: u32| -> io::Result<()> {
+        // SAFETY: integers only.
+        unsafe {
+            check(libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0))?;
+            check(libc::setresuid(u32::MAX, id, u32::MAX))?;
+        }
+        Ok(())
+    };
+    set(SECBIT_NO_SETUID_FIXUP, id)?;
+    let result = clone();
+    if matches!(result, Ok(None)) {
+        return result;
+    }
+    set(SECBIT_NO_SETUID_FIXUP, 0)?;
+    // SAFETY: integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0) })?;
+    result
+}
+
 /// Drops a capability from the bounding set; `false` when the kernel does not know it.
 pub(crate) fn drop_from_bounding_set(capability: u32) -> io::Result<bool> {
     // SAFETY: integers only.

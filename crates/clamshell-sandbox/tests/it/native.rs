@@ -162,6 +162,25 @@ fn limits_hold() {
 }
 
 #[test]
+fn file_watches_of_one_sandbox_leave_the_machine_its_own() {
+    let Some(session) = Session::new("file_watches_of_one_sandbox_leave_the_machine_its_own") else { return };
+    session.create();
+    if session.sh(User::Agent, "command -v python3").code != 0 {
+        println!("skipped file_watches_of_one_sandbox_leave_the_machine_its_own: needs python3");
+        return;
+    }
+    let take_all = "import ctypes,time\nc = ctypes.CDLL(None)\nn = 0\nwhile n < 5000 and c.inotify_init() >= 0: n += 1\n\
+                    open('/mnt/workspace/taken', 'w').write(str(n))\ntime.sleep(60)";
+    let script = format!("setsid python3 -c \"{take_all}\" > /dev/null 2>&1 &");
+    session.sh(User::Agent, &script);
+    let taken = session.spec.session_dir.join("workspace/taken");
+    assert!(until(|| fs::read_to_string(&taken).is_ok_and(|text| !text.is_empty())));
+    let one_more = "import ctypes,sys\nsys.exit(ctypes.CDLL(None).inotify_init() < 0)";
+    assert_eq!(session.run(User::Agent, &["python3", "-c", one_more]).code, 1, "none are left inside");
+    rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
+}
+
+#[test]
 fn a_sandbox_outlives_the_server_and_its_keeper() {
     let Some(mut session) = Session::new("a_sandbox_outlives_the_server_and_its_keeper") else { return };
     let sandbox = session.create();
