@@ -107,7 +107,7 @@ impl Guest {
         let Role::Shell(attachment) = &mut connection.role else { return };
         let serial = attachment.serial;
         let Some(shell) = self.shells.get_mut(&serial) else { return self.drop_connection(id) };
-        let mut broken = false;
+        let (mut broken, mut over) = (false, false);
         loop {
             match connection.out.flush(&connection.watch) {
                 Ok(0) => {}
@@ -126,7 +126,7 @@ impl Guest {
                 shell.seen_offset = shell.seen_offset.max(attachment.cursor);
             }
             if connection.closing {
-                broken = true;
+                over = true;
                 break;
             }
             match next_frames(shell, attachment, connection.out.tail()) {
@@ -139,6 +139,8 @@ impl Guest {
             }
         }
         if broken {
+            self.take_last_words(id);
+        } else if over {
             self.drop_connection(id);
         } else {
             self.update_interest(id);

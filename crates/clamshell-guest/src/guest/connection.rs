@@ -153,6 +153,25 @@ impl Guest {
         self.update_interest(id);
     }
 
+    /// Forgets a connection whose reader is gone, after acting on what it had sent: whoever types and hangs up at once
+    /// has typed. The end of the stream bounds it, and so does a full queue.
+    pub(super) fn take_last_words(&mut self, id: u64) {
+        let mut scratch = self.scratch();
+        while !self.is_paused(id) {
+            match self.connections.get_mut(&id).map(|connection| connection.watch.read(&mut scratch)) {
+                Some(Ok(Some(count))) if count > 0 => {
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.decoder.extend(&scratch[..count]);
+                    }
+                    self.take_frames(id);
+                }
+                _ => break,
+            }
+        }
+        self.scratch = scratch;
+        self.drop_connection(id);
+    }
+
     /// Acts on the frames that have come whole, until there is none or their target is full.
     pub(super) fn take_frames(&mut self, id: u64) {
         while !self.is_paused(id) {

@@ -130,6 +130,32 @@ fn coming_back_loses_nothing() {
 }
 
 #[test]
+fn input_sent_right_before_hanging_up_arrives() {
+    let guest = Guest::start();
+    let script = "stty raw; echo ready; head -c 600000 | wc -c";
+    for shell_id in ["a", "b", "c", "d", "e"] {
+        let (_, mut writer) = guest.attach(shell_id, Some(shell(script)), AttachFrom::End, Access::Write);
+        writer.until("ready\n", 0);
+        // More than the guest reads at once, and its echo finds nobody.
+        for _ in 0..12 {
+            writer.input(&"x".repeat(50_000));
+        }
+        drop(writer);
+        wait_until("the program has its input", || {
+            match list(&guest).iter().find(|shell| shell.shell_id == shell_id).and_then(|shell| shell.exit) {
+                Some(exit) if exit.code == 0 => Ok(()),
+                other => Err(format!("{shell_id}: {other:?}")),
+            }
+        });
+        let reader = LogReader::open(&guest.shells(), shell_id).unwrap();
+        let mut end = [0; 16];
+        let count = reader.read_at(reader.extent().unwrap().1 - 16, &mut end).unwrap();
+        let end = String::from_utf8_lossy(&end[..count]);
+        assert!(end.contains("600000"), "{end}");
+    }
+}
+
+#[test]
 fn every_kind_of_attachment_starts_where_it_says() {
     let guest = Guest::start();
     let (_, mut writer) = guest.attach("a", Some(shell("")), AttachFrom::End, Access::Write);
