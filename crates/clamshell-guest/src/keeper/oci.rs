@@ -19,7 +19,7 @@ use clamshell_protocol::{IdMap, KeeperSpec, KeeperState, OciSpec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags},
-    mount::mount_bind_recursive,
+    mount::{UnmountFlags, mount_bind_recursive, unmount},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
@@ -254,6 +254,9 @@ fn show_stage(spec: &KeeperSpec) -> Result<&'static str, Failure> {
     let place =
         place.ok_or_else(|| Failure::new("staging folder", "none of /mnt, /media, /srv, /opt is free"))?;
     mount_bind_recursive(".", *place).stage("staging folder")?;
+    // The runtime needs the session folder, which the staging folder covers until now.
+    rustix::process::chdir(*place).stage("staging folder")?;
+    unmount(&spec.session_dir, UnmountFlags::DETACH).stage("staging folder")?;
     Ok(place)
 }
 

@@ -36,7 +36,8 @@ pub(super) struct BundleSpec<'a> {
 pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
     let ids = json!([{ "containerID": 0, "hostID": spec.host_base, "size": spec.id_count }]);
     let limit = |kind: &str, most: u64| json!({ "type": kind, "soft": most, "hard": most });
-    let mut rlimits = vec![limit("RLIMIT_NOFILE", spec.open_files_max), limit("RLIMIT_CORE", 0)];
+    // For one byte of core the kernel neither writes a file nor starts the machine's dump program.
+    let mut rlimits = vec![limit("RLIMIT_NOFILE", spec.open_files_max), limit("RLIMIT_CORE", 1)];
     rlimits.extend(spec.processes_max.map(|most| limit("RLIMIT_NPROC", most)));
     let namespaces =
         ["user", "pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
@@ -79,11 +80,12 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        // The machine has 4096 terminals for everybody.
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", "max=256"],
         ),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &half]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
