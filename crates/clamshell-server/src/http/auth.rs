@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use clamshell_wire::sigv4::{self, PayloadHash, SignedRequest};
+use clamshell_wire::{
+    sigv4::{self, PayloadHash, SignedRequest},
+    subprotocol::Subprotocols,
+};
 use http::{header, request::Parts};
 
 use super::ApiError;
@@ -33,11 +36,10 @@ pub(crate) async fn authenticate(app: &Arc<App>, parts: &Parts, body: &[u8]) -> 
         let bearer = |value: &http::HeaderValue| {
             value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
         };
-        return Err(if parts.headers.get(header::AUTHORIZATION).is_some_and(bearer) {
-            ApiError::AuthorizationMismatch
-        } else {
-            ApiError::MissingCredentials
-        });
+        // Browsers can set no header on an upgrade and send their token as a subprotocol.
+        let by_subprotocol = || Subprotocols::parse(&headers).is_ok_and(|offered| offered.bearer.is_some());
+        let has_token = parts.headers.get(header::AUTHORIZATION).is_some_and(bearer) || by_subprotocol();
+        return Err(if has_token { ApiError::AuthorizationMismatch } else { ApiError::MissingCredentials });
     };
     let (key, secret) = app.active_key(signature.access_key_id()).await?;
     let secret = secret.expose_text().ok_or(ApiError::Internal("secret access key is not text"))?;

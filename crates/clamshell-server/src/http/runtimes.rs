@@ -1,6 +1,6 @@
 //! What the control plane tells about runtimes and endpoints: Get and List (`runtime.md` 4.5).
 
-use clamshell_domain::{Artifact, Endpoint, NetworkMode, Runtime, RuntimeId};
+use clamshell_domain::{Artifact, Endpoint, EndpointName, NetworkMode, Runtime, RuntimeId};
 use clamshell_wire::AwsError;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -17,14 +17,12 @@ pub(super) async fn get(request: ApiRequest<'_>) -> Result<Response<Body>, ApiEr
     let id = runtime_id(&request)?;
     let version = match clamshell_wire::query::find(&query, "version") {
         None => None,
-        Some(text) => Some(
-            text.parse::<u32>().ok().filter(|version| (1..=99_999).contains(version)).ok_or_else(|| {
-                AwsError::invalid_field(
-                    "agentRuntimeVersion",
-                    "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})",
-                )
-            })?,
-        ),
+        Some(text) => Some(version_number(text).ok_or_else(|| {
+            AwsError::invalid_field(
+                "agentRuntimeVersion",
+                "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})",
+            )
+        })?),
     };
     let runtime = request.app.store.runtime(&id, version).await?.ok_or_else(|| not_found(&id))?;
     Ok(response::json(StatusCode::OK, &detail(request.app, &runtime)))
@@ -40,8 +38,15 @@ pub(super) async fn list(request: ApiRequest<'_>) -> Result<Response<Body>, ApiE
 /// GetAgentRuntimeEndpoint.
 pub(super) async fn get_endpoint(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
     let id = runtime_id(&request)?;
-    let target = request.app.target(id.as_str(), Some(&request.params.endpoint_name)).await?;
-    let endpoint = request.app.store.endpoint(&id, &target.endpoint).await?.ok_or_else(|| not_found(&id))?;
+    let name = EndpointName::parse(request.params.endpoint_name.as_str()).map_err(|_| {
+        let rule = "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}";
+        AwsError::invalid_field("endpointName", rule)
+    })?;
+    let endpoint =
+        request.app.store.endpoint(&id, &name).await?.ok_or_else(|| ApiError::RuntimeNotFound {
+            runtime: id.to_string(),
+            qualifier: name.to_string(),
+        })?;
     Ok(response::json(StatusCode::OK, &endpoint_item(request.app, &endpoint)))
 }
 
@@ -54,6 +59,12 @@ pub(super) async fn list_endpoints(request: ApiRequest<'_>) -> Result<Response<B
     }
     let items: Vec<Value> = endpoints.iter().map(|endpoint| endpoint_item(request.app, endpoint)).collect();
     Ok(response::json(StatusCode::OK, &json!({ "runtimeEndpoints": items })))
+}
+
+/// `[1-9][0-9]{0,4}`: `parse` alone would take a sign and zeros in front.
+fn version_number(text: &str) -> Option<u32> {
+    let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain && !text.starts_with('0'))
 }
 
 fn runtime_id(request: &ApiRequest<'_>) -> Result<RuntimeId, ApiError> {

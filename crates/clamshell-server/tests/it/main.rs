@@ -1,0 +1,13 @@
+//! The server in this process, attacked and used from outside: every refusal exact, nothing changed by it.
+
+#![expect(clippy::unwrap_used, reason = "a broken fixture is a failed test")]
+
+mod bad_input;
+mod calls;
+mod connections;
+mod in_process;
+mod keys;
+mod routing;
+mod signatures;
+mod tls;
+mod unsigned;
