@@ -122,6 +122,17 @@ fn make(spec: &KeeperSpec) -> Result<Kept, Failure> {
         }
     };
     match made {
+        // A server that was killed meanwhile may be back, have found no state and have cleared the folder: then
+        // nobody knows of this sandbox, and another may take its place. The groups have the same names, so they
+        // are left to whoever is next. A server that cleared it later has seen the state written before.
+        Ok((pidfd, _, container)) if !is_in_place(&session, &run) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = hold::reap(pidfd.as_fd());
+            if let Some(container) = container {
+                container.delete();
+            }
+            Err(Failure::new("session folder", "it was cleared meanwhile"))
+        }
         Ok((pidfd, state, container)) => Ok(Kept { run, pidfd, groups, state, container }),
         Err(failure) => {
             groups.remove();
@@ -211,6 +222,13 @@ fn start(
     Ok((child.keep(), state))
 }
 
+/// Whether `run` still is the session's `run/`.
+fn is_in_place(session: &OwnedFd, run: &OwnedFd) -> bool {
+    let found = rustix::fs::statat(session, "run", rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    matches!((found, rustix::fs::fstat(run)),
+        (Ok(found), Ok(ours)) if (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino))
+}
+
 /// Kills and reaps the guest unless told to keep it.
 struct Child {
     pidfd: OwnedFd,
@@ -231,8 +249,17 @@ impl Drop for Child {
     }
 }
 
-/// Makes what is missing in the session folder; `upper/` must be empty or absent.
+/// Makes what is missing in the session folder, and gives its `run/`; `upper/` must be empty or absent.
 fn prepare_folders(spec: &KeeperSpec, session: rustix::fd::BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    // Made by the server that started us. If it is not there, that server was killed and the next one has cleared the
+    // folder: nobody would know of this sandbox.
+    let run = rustix::fs::openat(
+        session,
+        "run",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .stage("session folder")?;
     let owner = match spec.ids {
         clamshell_protocol::IdMap::Range { base, .. } if spec.guard == Guard::Full => base,
         _ => 0,
@@ -253,20 +280,12 @@ fn prepare_folders(spec: &KeeperSpec, session: rustix::fd::BorrowedFd<'_>) -> Re
         }
         Ok(())
     };
-    let keeper_owner = rustix::process::geteuid().as_raw();
-    make("run", 0o700, keeper_owner).stage("session folder")?;
     make("upper", 0o700, owner).stage("session folder")?;
     make("upper/fs", 0o755, owner).stage("session folder")?;
     make("upper/work", 0o700, owner).stage("session folder")?;
     make("shells", 0o700, owner).stage("session folder")?;
     make("workspace", 0o755, owner.saturating_add(spec.agent_id)).stage("session folder")?;
-    rustix::fs::openat(
-        session,
-        "run",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .stage("session folder")
+    Ok(run)
 }
 
 /// Binds and listens at `run/guest.sock`. Named through a descriptor, because a session folder's path may be longer

@@ -106,6 +106,9 @@ impl NativeDriver {
             self.end(spec).await.map_err(|error| setup("clean up", error.reason))?;
         }
         let mut keeper_spec = self.keeper_spec(spec).await?;
+        // A keeper needs it. If this server is killed here, the next one takes it away, and a keeper that comes late finds
+        // out that it is not wanted.
+        private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
         adapt(&mut keeper_spec)?;
         let (guest_pid, degraded) = keeper::start(&keeper_spec).await?;
         let Some(state) = process::read_state(&spec.session_dir) else {
@@ -188,7 +191,17 @@ impl NativeDriver {
         }
         self.layout.kill(&spec.storage_id);
         self.layout.remove(&spec.storage_id).await.map_err(|error| destroy("control group", error))?;
-        self.trash.take(&spec.session_dir, &spec.storage_id).map_err(|error| destroy("leftovers", error))?;
+        let run = self
+            .trash
+            .take(&spec.session_dir, &spec.storage_id)
+            .map_err(|error| destroy("leftovers", error))?;
+        // A keeper of a server that was killed may have come up between the look at its state and the move. One that
+        // comes up later finds its folder gone.
+        if state.is_none()
+            && let Some(late) = run.as_deref().and_then(process::read_state_in)
+        {
+            end_processes(&late, || self.layout.kill(&spec.storage_id)).await?;
+        }
         if let Ok(binary) = self.binary() {
             self.trash.empty(&binary, &self.privilege.removal_ids());
         }
@@ -283,6 +296,11 @@ async fn end_processes(state: &KeeperState, kill_group: impl Fn()) -> Result<(),
             .map_err(|_| destroy("processes", "one of them does not end"))?;
     }
     Ok(())
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Availability zone id that goes with a region: `us-west-2` is `usw2-az1`.

@@ -175,7 +175,7 @@ mod tests {
         let closed = trash.join("closed");
         fs::create_dir(&closed).unwrap();
         fs::write(closed.join("file"), "").unwrap();
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
 
         assert_eq!(empty(trash.to_str().unwrap()), Some(()));
         assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);

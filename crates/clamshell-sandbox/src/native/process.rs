@@ -16,7 +16,12 @@ const STATE_BYTES_MAX: u64 = 64 << 10;
 
 /// The keeper's state of a session folder.
 pub(super) fn read_state(session_dir: &Path) -> Option<KeeperState> {
-    let path = session_dir.join("run/keeper.json");
+    read_state_in(&session_dir.join("run"))
+}
+
+/// The keeper's state in a `run` folder, wherever it lies.
+pub(super) fn read_state_in(run: &Path) -> Option<KeeperState> {
+    let path = run.join("keeper.json");
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
     let mut text = Vec::new();
     file.take(STATE_BYTES_MAX).read_to_end(&mut text).ok()?;

@@ -27,8 +27,9 @@ impl Trash {
         Self { path: data_dir.join("trash"), next: AtomicU64::new(0) }
     }
 
-    /// Moves `run/`, `upper/` and `work/` of a session away. Afterwards they are not there.
-    pub(super) fn take(&self, session_dir: &Path, name: &StorageId) -> io::Result<()> {
+    /// Moves `run/`, `upper/` and `work/` of a session away. Afterwards they are not there. Gives where `run/` is now.
+    pub(super) fn take(&self, session_dir: &Path, name: &StorageId) -> io::Result<Option<PathBuf>> {
+        let mut run = None;
         for part in ["run", "upper", "work"] {
             let source = session_dir.join(part);
             match fs::symlink_metadata(&source) {
@@ -40,8 +41,11 @@ impl Trash {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let target = self.path.join(format!("{name}-{part}-{}-{number}", std::process::id()));
             fs::rename(&source, &target)?;
+            if part == "run" {
+                run = Some(target);
+            }
         }
-        Ok(())
+        Ok(run)
     }
 
     /// Starts a process that empties the folder. When one is at it already, the new one ends at once.
