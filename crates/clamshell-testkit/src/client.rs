@@ -201,7 +201,9 @@ impl Client {
                 CommandEvent::Start => {}
                 CommandEvent::Stdout(text) => outcome.stdout.push_str(&text),
                 CommandEvent::Stderr(text) => outcome.stderr.push_str(&text),
-                CommandEvent::Stop { exit_code, status } => outcome.stop = Some((exit_code, status.as_str().to_owned())),
+                CommandEvent::Stop { exit_code, status } => {
+                    outcome.stop = Some((exit_code, status.as_str().to_owned()))
+                }
                 CommandEvent::Exception { name, message } => outcome.exception = Some((name, message)),
             }
         }

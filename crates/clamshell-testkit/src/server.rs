@@ -80,6 +80,27 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// Kills every keeper and every guest with SIGKILL and waits until they are gone, as a power cut would.
+    ///
+    /// # Errors
+    /// When no sandbox runs.
+    pub async fn kill_9_sandboxes(&self) -> Result<()> {
+        let sandboxes = sandboxes(self.data_dir());
+        if sandboxes.is_empty() {
+            bail!("no sandbox runs");
+        }
+        for (keeper, guest) in sandboxes {
+            send_signal("-KILL", keeper);
+            send_signal("-KILL", guest);
+            eventually("sandbox is gone", START, async || match (is_alive(keeper), is_alive(guest)) {
+                (false, false) => Ok(()),
+                alive => Err(alive),
+            })
+            .await;
+        }
+        Ok(())
+    }
+
     /// Asks the server to end with SIGTERM and waits for it.
     ///
     /// # Errors
@@ -167,24 +188,42 @@ impl Drop for ServerProcess {
     }
 }
 
+/// Process ids of keepers and guests, by session folder.
+fn sandboxes(data_dir: &Path) -> Vec<(u64, u64)> {
+    let Ok(sessions) = std::fs::read_dir(data_dir.join("sessions")) else { return Vec::new() };
+    let states = sessions.flatten().filter_map(|session| {
+        let text = std::fs::read(session.path().join("run/keeper.json")).ok()?;
+        let state = serde_json::from_slice::<serde_json::Value>(&text).ok()?;
+        // With an exit both are gone, and the ids may be others' by now.
+        let pid = |name: &str| state[name]["pid"].as_u64().filter(|_| state["exit"].is_null());
+        Some((pid("keeper")?, pid("guest")?))
+    });
+    states.collect()
+}
+
 /// Ends every sandbox that a data directory's keepers hold.
 fn end_sandboxes(data_dir: &Path) {
-    let Ok(sessions) = std::fs::read_dir(data_dir.join("sessions")) else { return };
-    for session in sessions.flatten() {
-        let state = session.path().join("run/keeper.json");
-        let Ok(text) = std::fs::read(&state) else { continue };
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
-        for name in ["pid", "keeper_pid", "keeperPid"] {
-            if let Some(pid) = value.get(name).and_then(serde_json::Value::as_u64) {
-                let _ = Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status();
-                let gone = || !Path::new(&format!("/proc/{pid}")).exists();
-                let deadline = std::time::Instant::now() + Duration::from_secs(5);
-                while !gone() && std::time::Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
+    let keepers: Vec<u64> = sandboxes(data_dir).into_iter().map(|(keeper, _)| keeper).collect();
+    for keeper in &keepers {
+        send_signal("-TERM", *keeper);
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    for keeper in keepers {
+        while is_alive(keeper) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn send_signal(signal: &str, pid: u64) {
+    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// Whether the process runs; one that only waits to be reaped does not.
+fn is_alive(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
 fn tail(path: &Path) -> String {
