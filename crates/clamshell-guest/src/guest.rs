@@ -97,6 +97,8 @@ struct Guest {
 
 struct Shutdown {
     kill_at_ms: u64,
+    /// The hang-up is repeated then.
+    hang_up_at_ms: Option<u64>,
     killed: bool,
 }
 
@@ -255,7 +257,8 @@ impl Guest {
         for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
             self.processes.signal_all(signal);
         }
-        self.shutdown = Some(Shutdown { kill_at_ms, killed: false });
+        let hang_up_at_ms = Some(self.now_ms + shells::HANG_UP_AGAIN_MS);
+        self.shutdown = Some(Shutdown { kill_at_ms, hang_up_at_ms, killed: false });
     }
 
     fn shutdown_is_over(&mut self) -> bool {
@@ -263,6 +266,10 @@ impl Guest {
         let Some(shutdown) = &mut self.shutdown else { return false };
         if !self.processes.any_left() {
             return true;
+        }
+        if shutdown.hang_up_at_ms.is_some_and(|at| at <= now_ms) {
+            shutdown.hang_up_at_ms = None;
+            self.processes.signal_all(Signal::HUP);
         }
         if now_ms < shutdown.kill_at_ms {
             return false;

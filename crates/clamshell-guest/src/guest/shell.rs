@@ -22,7 +22,8 @@ use super::{
 };
 
 /// How far the screen model may fall behind before it is fed although the program is busy: what
-/// attaching to the screen may have to catch up, a few ten milliseconds.
+/// attaching to the screen may have to catch up. Text is skipped through in milliseconds, anything else
+/// fed in a fraction of a second.
 pub(super) const SCREEN_LAG_BYTES_MAX: u64 = 4 << 20;
 
 /// Silence after which the screen model is fed: the program has drawn what it wanted to draw.
@@ -64,6 +65,8 @@ pub(super) struct Shell {
     pub(super) end_detached_at_ms: Option<u64>,
     /// Being ended: SIGKILL comes then.
     pub(super) kill_at_ms: Option<u64>,
+    /// Being ended: the hang-up is repeated then.
+    pub(super) hang_up_at_ms: Option<u64>,
     pub(super) exit: Option<Exit>,
     pub(super) ended_at_ms: Option<u64>,
     pub(super) drain_until_ms: Option<u64>,

@@ -33,6 +33,10 @@ const LIVE_MS: u64 = 5000;
 /// Between SIGHUP and SIGKILL when a client or the detach limit ends a shell.
 pub(super) const HANG_UP_GRACE_MS: u64 = 5000;
 
+/// A hang-up that comes between a shell's look at its signals and its wait for input stays unnoticed until something
+/// wakes it (bash does this). So it comes again, once.
+pub(super) const HANG_UP_AGAIN_MS: u64 = 250;
+
 /// How often an ending or a kept shell is looked at.
 const LOOK_EVERY_MS: u64 = 25;
 const KEEP_LOOK_EVERY_MS: u64 = 5000;
@@ -127,6 +131,7 @@ impl Guest {
             detached_at_ms: None,
             end_detached_at_ms: None,
             kill_at_ms: None,
+            hang_up_at_ms: None,
             exit: None,
             ended_at_ms: None,
             drain_until_ms: None,
@@ -265,6 +270,7 @@ impl Guest {
         let Some(shell) = self.shells.get_mut(&serial) else { return };
         let kill_at_ms = self.now_ms.saturating_add(grace_ms);
         shell.kill_at_ms = Some(shell.kill_at_ms.map_or(kill_at_ms, |before| before.min(kill_at_ms)));
+        shell.hang_up_at_ms = Some(self.now_ms + HANG_UP_AGAIN_MS);
         let pid = shell.pid;
         self.processes.signal_tree(pid, Signal::HUP);
         // A stopped program would not see it.
@@ -313,6 +319,7 @@ impl Guest {
         shell.master = None;
         shell.slave = None;
         shell.kill_at_ms = None;
+        shell.hang_up_at_ms = None;
         shell.end_detached_at_ms = None;
         shell.log.record_end(calendar_ms);
         shell.log.flush();
@@ -416,11 +423,20 @@ impl Guest {
             && shell.stalled_until_ms.is_none()
             && shell.unlogged.is_empty();
         let drain = shell.drain_until_ms.filter(|_| can_finish);
+        let again = shell.hang_up_at_ms.filter(|_| shell.exit.is_none());
         let screen = shell.screen_due(self.awaited_screen(shell).is_some(), self.now_ms);
-        [ending, drain, screen, shell.retry_log_at_ms, shell.stalled_until_ms, shell.end_detached_at_ms]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            ending,
+            again,
+            drain,
+            screen,
+            shell.retry_log_at_ms,
+            shell.stalled_until_ms,
+            shell.end_detached_at_ms,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub(super) fn run_shell_timers(&mut self) {
@@ -465,6 +481,14 @@ impl Guest {
                 shell.end_detached_at_ms = None;
                 self.hang_up(serial, HANG_UP_GRACE_MS);
             }
+        }
+        if let Some(shell) = self.shells.get_mut(&serial)
+            && shell.exit.is_none()
+            && shell.hang_up_at_ms.is_some_and(|at| at <= now_ms)
+        {
+            shell.hang_up_at_ms = None;
+            let pid = shell.pid;
+            self.processes.signal_tree(pid, Signal::HUP);
         }
         if let Some(shell) = self.shells.get_mut(&serial)
             && shell.exit.is_none()

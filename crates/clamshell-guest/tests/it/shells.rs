@@ -357,6 +357,22 @@ fn closing_ends_the_whole_session() {
 }
 
 #[test]
+fn a_shell_that_overhears_the_hang_up_is_told_again() {
+    let guest = Guest::start();
+    for round in 0..24 {
+        let shell_id = format!("shell-{round}");
+        let (_, mut writer) = guest.attach(&shell_id, Some(shell("")), AttachFrom::End, Access::Write);
+        let (_, at) = writer.until("$ ", 0);
+        writer.input("echo now''\n");
+        // It is about to wait for its next line.
+        let (_, at) = writer.until("now\r\n", at);
+        writer.send(&Frame::Kill);
+        // Killed would be 9.
+        assert_eq!(output(&mut writer, at).1.and_then(|exit| exit.signal), Some(1), "{shell_id}");
+    }
+}
+
+#[test]
 fn a_detached_shell_ends_in_time_unless_kept_busy() {
     let guest = Guest::start();
     let short = |keep| ShellSpec { detached_timeout_ms: Some(50), keep, ..shell("") };
