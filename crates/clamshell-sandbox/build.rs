@@ -53,7 +53,7 @@ fn build() -> PathBuf {
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", if shipped { "3" } else { "1" })
         .env("CARGO_PROFILE_RELEASE_LTO", if shipped { "true" } else { "off" })
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", if shipped { "1" } else { "16" })
-        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "unwind")
         .env("CARGO_PROFILE_RELEASE_STRIP", "true");
     let status = command.status().expect("cargo starts: it runs this script");
     assert!(status.success(), "the guest does not build");

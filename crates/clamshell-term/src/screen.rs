@@ -15,7 +15,7 @@ pub use lazy::LazyScreen;
 pub use shpool::ShpoolScreen;
 
 /// Lines of scrollback in a picture, above the visible ones.
-pub const SCROLLBACK_LINES: usize = 500;
+pub const SCROLLBACK_LINES: usize = 100;
 
 /// A terminal without a display.
 pub trait ScreenModel {

@@ -12,6 +12,11 @@ pub(super) fn calendar_ms() -> u64 {
     milliseconds(clock_gettime(ClockId::Realtime))
 }
 
+/// Lets other processes run for a moment.
+pub(super) fn nap(time: std::time::Duration) {
+    std::thread::sleep(time);
+}
+
 fn milliseconds(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);

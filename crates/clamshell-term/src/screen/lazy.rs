@@ -4,14 +4,14 @@ use std::{collections::VecDeque, io};
 
 use super::{
     ScreenModel, ShpoolScreen,
-    scan::{Piece, Scanner, is_text},
+    scan::{Piece, Scanner, TextRun},
 };
 
 /// Bytes fed at a time: two milliseconds of the model's time.
 const SLICE_BYTES: usize = 64 * 1024;
 
 /// How far ahead plain text is looked for: a few milliseconds of reading.
-const AHEAD_BYTES_MAX: u64 = 8 << 20;
+const AHEAD_BYTES_MAX: u64 = 2 << 20;
 
 /// Resizes that wait for their offset. More of them replace the newest: nobody drags a window that
 /// often between two quiet moments.
@@ -105,11 +105,13 @@ impl LazyScreen {
         if border - self.offset > 2 * SLICE_BYTES as u64
             && self.offset >= self.looked_until
             && self.scanner.is_plain()
-            && let Some(first) = find_line_end(slice).filter(|first| is_text(&slice[..*first], 0))
+            && let Some(first) = find_line_end(slice)
+            && TextRun::default().accept(&slice[..first])
         {
             let from = self.offset + first as u64;
-            if let Some(to) = self.skippable(from, border, &mut read)? {
+            if let Some((to, lasting)) = self.skippable(from, border, &mut read)? {
                 feed(&mut self.model, &mut self.scanner, &slice[..first]);
+                feed(&mut self.model, &mut self.scanner, &lasting);
                 self.offset = to;
                 return Ok(());
             }
@@ -120,11 +122,11 @@ impl LazyScreen {
     }
 
     /// Looks from `from`, which follows a CR LF, for a later place after a CR LF to go on at, such
-    /// that the screen comes out the same.
+    /// that the screen comes out the same once the attributes that come with the place are set.
     ///
-    /// It does, because in between and for `needed` line feeds after it there is only printable text,
-    /// CR, LF and TAB, and neither a scroll region, margins nor the alternate screen are active:
-    /// - such text changes nothing but cells, the cursor's position and what scrolls; attributes,
+    /// It does, because in between and for `needed` line feeds after it there is only text as [`TextRun`] has it,
+    /// and neither a scroll region, margins nor the alternate screen are active:
+    /// - such text changes nothing but cells, the cursor's position, attributes and what scrolls;
     ///   modes, tab stops, character sets and saved cursors stay as they are on both ways;
     /// - at both places the cursor is in column 0 with no wrap pending, so from there on both ways
     ///   lay out the same cells, only in rows that may differ;
@@ -136,33 +138,37 @@ impl LazyScreen {
         from: u64,
         border: u64,
         read: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Option<u64>> {
+    ) -> io::Result<Option<(u64, Vec<u8>)>> {
         let needed = self.model.lines() + usize::from(self.size.1) + 1;
-        // Last line end of each slice, with the number of line feeds up to it.
-        let mut places: Vec<(u64, usize)> = Vec::new();
+        // A line end near the end of each slice, with the number of line feeds up to it and the attributes there.
+        let mut places: Vec<(u64, usize, Vec<u8>)> = Vec::new();
         let mut feeds = 0;
         let mut at = from;
-        let mut before = b'\n';
+        let mut run = TextRun::default();
         let mut buffer = vec![0; SLICE_BYTES];
         let border = border.min(from.saturating_add(AHEAD_BYTES_MAX));
         while at < border {
             let length = usize::try_from(border - at).unwrap_or(usize::MAX).min(SLICE_BYTES);
             let count = read(at, &mut buffer[..length])?;
             let slice = &buffer[..count];
-            if count == 0 || !is_text(slice, before) {
+            let end = slice.windows(2).rposition(|pair| pair == b"\r\n").map_or(0, |end| end + 2);
+            let (head, tail) = slice.split_at(end);
+            if count == 0 || !run.accept(head) {
                 break;
             }
-            before = slice[count - 1];
-            feeds += slice.iter().filter(|byte| **byte == b'\n').count();
-            if let Some(end) = slice.windows(2).rposition(|pair| pair == b"\r\n") {
-                let after = slice[end + 2..].iter().filter(|byte| **byte == b'\n').count();
-                places.push((at + end as u64 + 2, feeds - after));
+            feeds += line_feeds(head);
+            if end > 0 {
+                places.push((at + end as u64, feeds, run.lasting().to_vec()));
             }
+            if !run.accept(tail) {
+                break;
+            }
+            feeds += line_feeds(tail);
             at += count as u64;
         }
         self.looked_until = at;
-        let place = places.iter().rev().find(|(_, up_to)| feeds - up_to >= needed);
-        Ok(place.map(|(place, _)| *place))
+        let place = places.into_iter().rev().find(|(_, up_to, _)| feeds - up_to >= needed);
+        Ok(place.map(|(place, _, lasting)| (place, lasting)))
     }
 
     /// Bytes that paint the screen on a terminal of its size; a plain reset when no picture fits in
@@ -196,6 +202,10 @@ fn feed(model: &mut ShpoolScreen, scanner: &mut Scanner, bytes: &[u8]) {
         }
     });
     model.process(&bytes[from..to]);
+}
+
+fn line_feeds(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn find_line_end(bytes: &[u8]) -> Option<usize> {

@@ -179,16 +179,70 @@ impl Scanner {
     }
 }
 
-/// Whether bytes are only printable text, CR, LF and TAB. C1 controls hide in UTF-8 as C2 80..9F.
-pub(super) fn is_text(bytes: &[u8], mut before: u8) -> bool {
-    bytes.iter().all(|&byte| {
-        let plain = match byte {
-            b'\r' | b'\n' | b'\t' | 0x20..=0x7e => true,
-            0x80..=0x9f => before != 0xc2,
-            0xa0.. => true,
-            _ => false,
-        };
-        before = byte;
-        plain
-    })
+/// Most bytes of attributes that a run of text may leave behind: far more than any combination needs.
+const LASTING_BYTES_MAX: usize = 1024;
+
+/// Follows output as long as it is text: printable characters, CR, LF, TAB, BS, BEL, and sequences that set attributes (SGR)
+/// or touch nothing beyond the cursor's own line (EL, CUF, CUB, CHA).
+///
+/// Of all that only the attributes outlast the line, so they are kept.
+#[derive(Debug, Default)]
+pub(super) struct TextRun {
+    state: TextState,
+    parameters: Vec<u8>,
+    before: u8,
+    lasting: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum TextState {
+    #[default]
+    Ground,
+    Escape,
+    Sequence,
+}
+
+impl TextRun {
+    /// Takes more output; `false` when it holds anything else, after which the run is over.
+    pub(super) fn accept(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|&byte| self.step(byte))
+    }
+
+    /// What a terminal must receive to have the attributes that it has after the run.
+    pub(super) fn lasting(&self) -> &[u8] {
+        &self.lasting
+    }
+
+    fn step(&mut self, byte: u8) -> bool {
+        match (self.state, byte) {
+            (TextState::Ground, 0x1b) => self.state = TextState::Escape,
+            (TextState::Ground, b'\r' | b'\n' | b'\t' | 0x07 | 0x08 | 0x20..=0x7e | 0xa0..) => {}
+            // C1 controls hide in UTF-8 as C2 80..9F.
+            (TextState::Ground, 0x80..=0x9f) if self.before != 0xc2 => {}
+            (TextState::Escape, b'[') => {
+                self.parameters.clear();
+                self.state = TextState::Sequence;
+            }
+            (TextState::Sequence, b'0'..=b';') if self.parameters.len() < PARAMETERS_MAX => {
+                self.parameters.push(byte);
+            }
+            (TextState::Sequence, b'K' | b'C' | b'D' | b'G') => self.state = TextState::Ground,
+            (TextState::Sequence, b'm') => {
+                self.state = TextState::Ground;
+                let parameters = &self.parameters[..];
+                if parameters.is_empty() || parameters == b"0" || parameters.starts_with(b"0;") {
+                    self.lasting.clear();
+                }
+                if self.lasting.len() + parameters.len() + 3 > LASTING_BYTES_MAX {
+                    return false;
+                }
+                self.lasting.extend_from_slice(b"\x1b[");
+                self.lasting.extend_from_slice(parameters);
+                self.lasting.push(b'm');
+            }
+            _ => return false,
+        }
+        self.before = byte;
+        true
+    }
 }

@@ -40,7 +40,14 @@ fn text(seed: u64, bytes: usize) -> Vec<u8> {
         state ^= state >> 7;
         state ^= state << 17;
         for at in 0..state % 150 {
-            match (state >> (at % 40)) % 40 {
+            match (state >> (at % 40)) % 60 {
+                40 => out.extend_from_slice(format!("\x1b[{}m", 30 + at % 8).as_bytes()),
+                41 => out.extend_from_slice(b"\x1b[0;1;48;5;17m"),
+                42 => out.extend_from_slice(b"\x1b[m\x1b[K"),
+                43 => out.extend_from_slice(b"\x1b[3D"),
+                44 => out.extend_from_slice(b"\x1b[2C"),
+                45 => out.extend_from_slice(b"\x08\x07"),
+                46 => out.extend_from_slice(b"\x1b[7G\x1b[4m"),
                 0 => out.extend_from_slice("é".as_bytes()),
                 1 => out.extend_from_slice("漢".as_bytes()),
                 2 => out.push(b'\t'),
