@@ -200,12 +200,15 @@ impl App {
         runtime: &str,
         qualifier: Option<&str>,
     ) -> Result<Target, ApiError> {
-        if let Ok(name) = RuntimeName::parse(runtime)
-            && let Some(found) = self.store.runtime_by_name(&name).await?
-        {
-            return self.target(found.runtime_id.as_str(), qualifier).await;
+        // A name has no hyphen and an id has one, so neither is ever taken for the other.
+        let Ok(name) = RuntimeName::parse(runtime) else { return self.target(runtime, qualifier).await };
+        match self.store.runtime_by_name(&name).await? {
+            Some(found) => self.target(found.runtime_id.as_str(), qualifier).await,
+            None => Err(ApiError::RuntimeNotFound {
+                runtime: runtime.to_owned(),
+                qualifier: qualifier.unwrap_or("DEFAULT").to_owned(),
+            }),
         }
-        self.target(runtime, qualifier).await
     }
 
     async fn target_of(

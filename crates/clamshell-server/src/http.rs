@@ -39,8 +39,8 @@ const JSON_BODY_BYTES_MAX: usize = 512 * 1024;
 /// never sees why.
 const DISCARDED_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// A body has this long to arrive: the longest one at 10 KB/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A body has this long to arrive: the longest one at 17 KB/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers one request; never fails.
 pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -105,7 +105,7 @@ impl ApiRequest<'_> {
     async fn serve(mut self, operation: Operation, body: Incoming) -> Result<Response<Body>, ApiError> {
         match operation {
             Operation::InvokeAgentRuntimeCommandShell => {
-                auth::authenticate(self.app, &self.parts, &[]).await?;
+                auth::authenticate(self.app, &self.parts).await?;
                 shells::upgrade(self).await
             }
             Operation::InvokeAgentRuntimeCommand => {
@@ -155,9 +155,7 @@ impl ApiRequest<'_> {
     }
 
     async fn signed_body(&mut self, body: Incoming) -> Result<Bytes, ApiError> {
-        let body = read_body(body).await?;
-        auth::authenticate(self.app, &self.parts, &body).await?;
-        Ok(body)
+        auth::authenticate_body(self.app, &self.parts, body).await
     }
 
     /// The session id as the caller sent it, if at all.
@@ -186,24 +184,35 @@ pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
 }
 
 /// Reads a bounded body.
-pub(crate) async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, collect(body)).await;
-    collected.unwrap_or(Err(ApiError::BodyIncomplete))
+async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let read = receive(body, |seen, data| {
+        if seen <= JSON_BODY_BYTES_MAX {
+            kept.extend_from_slice(data);
+        } else {
+            kept.clear();
+        }
+    });
+    let seen = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(ApiError::BodyIncomplete))?;
+    if seen > JSON_BODY_BYTES_MAX { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, ApiError> {
-    let mut kept = BytesMut::new();
+/// Takes the body of a request that is refused whatever it says.
+async fn discard_body(body: Incoming) {
+    // A body that stops in the middle changes nothing about the refusal.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, receive(body, |_, _| {})).await;
+}
+
+/// Feeds a body to `sink`, piece by piece with the bytes seen so far, and gives their number.
+async fn receive(mut body: Incoming, mut sink: impl FnMut(usize, &[u8])) -> Result<usize, ApiError> {
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| ApiError::BodyIncomplete)?.into_data() else { continue };
         seen = seen.saturating_add(data.len());
-        if seen <= JSON_BODY_BYTES_MAX {
-            kept.extend_from_slice(&data);
-        } else if seen <= DISCARDED_BODY_BYTES_MAX {
-            kept.clear();
-        } else {
+        sink(seen, &data);
+        if seen > DISCARDED_BODY_BYTES_MAX {
             break;
         }
     }
-    if seen > JSON_BODY_BYTES_MAX { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
+    Ok(seen)
 }

@@ -297,11 +297,23 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let shutdown = app.shutdown.clone();
-    let service = hyper::service::service_fn(move |request| http::handle(Arc::clone(&app), request));
+    let spoken = CancellationToken::new();
+    let first = spoken.clone();
+    let service = hyper::service::service_fn(move |request| {
+        first.cancel();
+        http::handle(Arc::clone(&app), request)
+    });
+    // The timer of HTTP/1 starts once the version is known; a client that says nothing must not hold its place for ever.
+    let silent = async {
+        if tokio::time::timeout(HEADER_TIMEOUT, spoken.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = silent => return tracing::debug!("client sent no request"),
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -19,7 +19,7 @@ pub use route::EXTENSION_ROUTES;
 use route::ExtensionRoute as Found;
 
 use super::{
-    ApiError, auth, read_body,
+    ApiError, auth,
     response::{self, Body},
 };
 use crate::{
@@ -58,11 +58,10 @@ pub(super) async fn handle(
     }
     let query = super::query(&parts)?;
     if found == Found::Attach {
-        auth::authenticate(app, &parts, &[]).await?;
+        auth::authenticate(app, &parts).await?;
         return attach::upgrade(app, parts, &query, first, second).await;
     }
-    let body = read_body(body).await?;
-    auth::authenticate(app, &parts, &body).await?;
+    let body = auth::authenticate_body(app, &parts, body).await?;
     let ask = Ask { app, query, body };
     match found {
         Found::Health | Found::Attach => Err(ApiError::Internal("route was served before")),

@@ -396,6 +396,59 @@ async fn bodies_are_refused_exactly() {
 }
 
 #[tokio::test]
+async fn sessions_shells_and_names_that_are_not_there_are_not_found() {
+    let server = server_with_session().await;
+    let mut table = Table { server: &server, rows: Vec::new() };
+    let none = "no-such-session-0000000000000000000001";
+    let calls = [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/log"),
+        ("GET", "/log?from=0"),
+        ("GET", "/screen"),
+        ("GET", "/export"),
+        ("GET", "/attach"),
+        ("GET", "/attach?access=watch&create=true"),
+    ];
+    for (method, rest) in calls {
+        for (session, text) in [(none, "Session not found"), (SESSION, "Shell not found")] {
+            let path = format!("/clamshell/v1/sessions/{session}/shells/nothing{rest}");
+            if session == none || clamshell_testkit::is_root() && !rest.contains("watch") {
+                table.not_found(&path, Call::new(method, path.as_str()).upgrade_without(""), message(text));
+            }
+        }
+    }
+    for (method, rest) in [("GET", ""), ("GET", "/shells"), ("POST", "/stop"), ("DELETE", "")] {
+        let call = Call::new(method, format!("/clamshell/v1/sessions/{none}{rest}"));
+        table.not_found(rest, call, message("Session not found"));
+    }
+    for path in ["sessions", "shells", &format!("sessions/{SESSION}"), &format!("sessions/{SESSION}/shells")]
+    {
+        let call = Call::new("GET", format!("/clamshell/v1/{path}?runtime=nobody"));
+        table.not_found(path, call, no_runtime("nobody", "DEFAULT"));
+    }
+    let call = Call::new("GET", format!("/clamshell/v1/sessions/{SESSION}?qualifier=prod"));
+    let id = server.client.runtime_arn.rsplit('/').next().unwrap();
+    table.not_found("qualifier", call, no_runtime(id, "prod"));
+    let path = format!("/clamshell/v1/sessions/{SESSION}/commands?runtime=nobody");
+    let call = Call::new("POST", path).body("{\"command\":\"true\"}");
+    table.not_found("command", call, no_runtime("nobody", "DEFAULT"));
+    table.check().await;
+}
+
+#[tokio::test]
+async fn strangers_are_told_so_whatever_their_body() {
+    let server = server_with_session().await;
+    let before = state(&server).await;
+    for bytes in [0, 65_537, 4 << 20] {
+        let call = raw_command(&server, vec![b'a'; bytes]);
+        let (name, body) = (format!("{bytes} bytes"), message("Missing Authentication Token"));
+        Refusal { name, call, status: 403, error: "AccessDeniedException", body }.check(&server).await;
+    }
+    assert_eq!(state(&server).await, before);
+}
+
+#[tokio::test]
 async fn unknown_members_and_headers_are_ignored() {
     let server = server_with_session().await;
     let call = Call::new("POST", "/clamshell/v1/keys")

@@ -245,6 +245,33 @@ async fn a_body_that_never_ends_is_refused_at_its_bound() {
     assert_eq!(reply.status, 200);
 }
 
+/// Half a minute each, all at once: whoever says nothing, or not all of it, loses its place.
+#[tokio::test]
+async fn silence_is_cut_off() {
+    let server = InProcess::start("").await;
+    let body = command(&server, SESSION, "true").signed(&server.root());
+    let head = lines(&body).join("\r\n");
+    let half_body = format!("POST {} HTTP/1.1\r\n{head}\r\ncontent-length: 100\r\n\r\n{{", body.path);
+    let forms = [
+        ("", ""),
+        ("PRI * HT", ""),
+        ("GET / HTTP/1.1\r\nhost: a\r\n", ""),
+        (half_body.as_str(), "Request body is incomplete"),
+    ];
+    let mut open = Vec::new();
+    for (sent, expect) in forms {
+        let mut stream = TcpStream::connect(&server.client.authority).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        open.push((sent, expect, stream));
+    }
+    for (sent, expect, mut stream) in open {
+        let mut answer = Vec::new();
+        let _ = within("connection is cut", LIMIT, stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.contains(expect) && !answer.contains(" 200 "), "{sent:?}: {answer}");
+    }
+}
+
 /// A command being streamed: what came so far, the rest, and the task of its connection.
 struct Streaming {
     body: Incoming,
