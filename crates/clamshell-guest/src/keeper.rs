@@ -70,6 +70,11 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// Puts this process and all that it starts under the system-call filter. Needs `no_new_privs`.
+pub(crate) fn filter_calls() -> std::io::Result<()> {
+    sys::install_filter(&seccomp::program())
+}
+
 /// A sandbox whose guest was started.
 pub(crate) struct Kept {
     /// Session's `run/`.

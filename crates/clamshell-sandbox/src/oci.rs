@@ -94,9 +94,6 @@ impl OciDriver {
         if hard < keeper_spec.open_files_max {
             keeper_spec.notes.push(format!("open files per process are limited to {hard}"));
         }
-        keeper_spec
-            .notes
-            .push("system calls that the runtime's filter library does not know are not filtered".to_owned());
         let config = bundle::config(&BundleSpec {
             name: &keeper_spec.name,
             guest_config: &keeper_spec.guest_config,

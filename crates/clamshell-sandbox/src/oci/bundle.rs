@@ -48,7 +48,8 @@ pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
         "process": {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
-            "args": [GUEST, "guest", spec.guest_config],
+            // The guest puts itself under our filter, too: it knows calls that the runtime's may not.
+            "args": [GUEST, "guest", spec.guest_config, "filter"],
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "cwd": "/",
             "noNewPrivileges": true,
@@ -77,9 +78,10 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
     let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": source, "options": options });
     // Memory file systems count as memory of the sandbox: half of it is enough for files.
     let half = format!("size={}", spec.memory_bytes / 2);
+    let eighth = format!("size={}", spec.memory_bytes / 8);
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=64k"]),
         // The machine has 4096 terminals for everybody.
         mount(
             "/dev/pts",
@@ -91,7 +93,7 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777", &half]),
-        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", "size=65536k"]),
+        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", &eighth]),
         mount(GUEST, "bind", &format!("{STAGE}/x"), &["bind", "ro", "nosuid", "nodev"]),
     ];
     for (index, bind) in spec.binds.iter().enumerate() {
