@@ -114,6 +114,43 @@ async fn the_last_active_key_stays() {
 }
 
 #[tokio::test]
+async fn a_key_in_use_is_refused_once_it_is_disabled() {
+    let server = InProcess::start("").await;
+    let root = server.root();
+    let (_, user) = create(&server, "ci").await;
+    let id = &user.credentials.access_key_id;
+    for round in 0..20 {
+        let disable = format!("/{id}/disable");
+        // Requests that look the key up while it is disabled must not bring it back.
+        let (disabled, ..) = tokio::join!(
+            ask(&server, &root, "POST", &disable, ""),
+            status(&server, &user),
+            status(&server, &user),
+            status(&server, &user),
+        );
+        assert_eq!(disabled.status, 200);
+        assert_eq!(status(&server, &user).await, 403, "round {round}");
+        assert_eq!(ask(&server, &root, "POST", &format!("/{id}/enable"), "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn two_keys_cannot_lock_each_other_out() {
+    let server = InProcess::start("").await;
+    let root = server.root();
+    let (_, user) = create(&server, "ci").await;
+    let ids = [&root, &user].map(|signer| signer.credentials.access_key_id.clone());
+    for round in 0..10 {
+        let [first, second] = ids.each_ref().map(|id| format!("/{id}/disable"));
+        tokio::join!(ask(&server, &user, "POST", &first, ""), ask(&server, &root, "POST", &second, ""));
+        let open = [status(&server, &root).await, status(&server, &user).await];
+        assert!(open == [200, 403] || open == [403, 200], "round {round}: {open:?}");
+        let (left, other) = if open[0] == 200 { (&root, &ids[1]) } else { (&user, &ids[0]) };
+        assert_eq!(ask(&server, left, "POST", &format!("/{other}/enable"), "").await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn no_file_of_the_server_tells_a_secret() {
     let server = InProcess::start("").await;
     let (_, user) = create(&server, "ci").await;
