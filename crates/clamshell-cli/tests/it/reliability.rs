@@ -115,11 +115,28 @@ async fn confirmed(socket: &mut ShellSocket) -> bool {
     }
 }
 
+/// Whether the output ends in the prompt: of root where the machine gives sandboxes only one user.
+fn at_prompt(output: &[u8]) -> bool {
+    output.ends_with(b"$ ") || output.ends_with(b"# ")
+}
+
+/// Reads until the shell waits for a line.
+async fn prompt(socket: &mut ShellSocket) {
+    let mut seen = Vec::new();
+    while !at_prompt(&seen) {
+        match next_event(socket).await {
+            ShellEvent::Output(bytes) => seen.extend_from_slice(&bytes),
+            ShellEvent::Status(_) | ShellEvent::Heartbeat => {}
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&seen)),
+        }
+    }
+}
+
 /// Opens a shell as AWS clients do and waits for the confirmation and the first prompt.
 async fn open(client: &Client, session: &str, shell: &str) -> ShellSocket {
     let mut socket = client.shell(session, shell).await.unwrap();
     confirmed(&mut socket).await;
-    socket.read_until("$ ").await.unwrap();
+    prompt(&mut socket).await;
     socket
 }
 

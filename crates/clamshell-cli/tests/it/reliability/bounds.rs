@@ -4,8 +4,8 @@ use clamshell_term::{frame::ShellFrame, status::Status};
 use clamshell_testkit::ShellEvent;
 
 use super::{
-    confirmed, follower::assert_same, log_bytes, next_event, open, run, session_id, shell_json, start,
-    until_closed, until_shell,
+    confirmed, follower::assert_same, log_bytes, next_event, open, prompt, run, session_id, shell_json,
+    start, until_closed, until_shell,
 };
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_client_that_takes_nothing_is_let_go_and_the_program_goes_on() {
     let mut socket = client.shell(&session, "main").await.unwrap();
     assert!(confirmed(&mut socket).await);
     socket.input(b"\x03").await.unwrap();
-    socket.read_until("$ ").await.unwrap();
+    prompt(&mut socket).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,6 @@ async fn a_program_that_reads_nothing_keeps_nobody_from_talking() {
     assert!(!log_bytes(&client, &session, "main").await.is_empty());
 
     // Beyond what is held the connection ends; the shell does not.
-    socket.read_until("$ ").await.unwrap();
     socket.input(b"stty raw -echo; printf 're%s' ady; sleep 1000\n").await.unwrap();
     socket.read_until("ready").await.unwrap();
     for _ in 0..240 {

@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
-    confirmed, next_event, open, run, session_id, shell_json, start, stop, until_closed, until_shell,
+    at_prompt, confirmed, next_event, open, prompt, run, session_id, shell_json, start, stop, until_closed,
+    until_shell,
 };
 
 async fn type_text(socket: &mut ShellSocket, text: &str) {
@@ -36,7 +37,7 @@ async fn a_shell_confirms_beats_resizes_and_exits() {
     assert_eq!(socket.headers["x-amzn-bedrock-agentcore-runtime-session-id"], session.as_str());
     assert_eq!(socket.headers["x-clamshell-shell-offset"], "0");
     assert_eq!(next_event(&mut socket).await, confirmation("main", false, None));
-    socket.read_until("$ ").await.unwrap();
+    prompt(&mut socket).await;
 
     socket.send(&ShellFrame::Heartbeat).await.unwrap();
     assert_eq!(next_event(&mut socket).await, ShellEvent::Heartbeat);
@@ -73,7 +74,7 @@ async fn close_ends_a_shell_and_leaving_does_not() {
     let session = session_id("leaving");
     let mut socket = open(&client, &session, "main").await;
     type_text(&mut socket, "answer=42\n").await;
-    socket.read_until("$ ").await.unwrap();
+    prompt(&mut socket).await;
     socket.message(Message::Close(None)).await.unwrap();
     until_closed(&mut socket).await;
     until_shell(&client, &session, "main", "detached", |it| it["state"] == "Detached").await;
@@ -233,7 +234,7 @@ async fn detached_shells_end_after_their_time_unless_kept_and_busy() {
     let (_server, client) = start("[shells]\ndetached_timeout_s = 1\n").await;
     let session = session_id("reaped");
     let mut kept = client.attach(&session, "kept", "create=true&keep=true&from=offset:0").await.unwrap();
-    kept.read_until("$ ").await.unwrap();
+    prompt(&mut kept).await;
     type_text(&mut kept, "sleep 1000\n").await;
     kept.read_until("sleep 1000\r\n").await.unwrap();
     kept.cut();
@@ -255,7 +256,7 @@ async fn detached_shells_end_after_their_time_unless_kept_and_busy() {
     let mut kept = client.attach(&session, "kept", "from=end").await.unwrap();
     assert!(confirmed(&mut kept).await);
     type_text(&mut kept, "\x03").await;
-    kept.read_until("$ ").await.unwrap();
+    prompt(&mut kept).await;
     kept.cut();
     until_shell(&client, &session, "kept", "ended", |it| it["state"] == "Ended").await;
 }
@@ -284,7 +285,7 @@ async fn a_returning_client_gets_256_kib_and_the_count_of_what_it_missed() {
     let log = clamshell_testkit::eventually("all is printed", super::PATIENCE, async || {
         let (end, log) = log_end().await;
         if String::from_utf8_lossy(&log[log.len().saturating_sub(100)..]).contains("\nalldone\r\n")
-            && log.ends_with(b"$ ")
+            && at_prompt(&log)
         {
             Ok(log)
         } else {

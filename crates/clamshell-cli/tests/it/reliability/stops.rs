@@ -4,7 +4,8 @@ use clamshell_testkit::eventually;
 use serde_json::json;
 
 use super::{
-    PATIENCE, get_json, log_bytes, open, run, session_id, shell_json, start, until_closed, until_session,
+    PATIENCE, at_prompt, get_json, log_bytes, open, prompt, run, session_id, shell_json, start, until_closed,
+    until_session,
 };
 
 #[tokio::test]
@@ -24,7 +25,7 @@ async fn after_a_power_cut_everything_written_is_there() {
         }
         let log = eventually("shell has nothing more to say", PATIENCE, async || {
             let log = log_bytes(&client, &session, shell).await;
-            if shell == "over" || log.ends_with(b"$ ") { Ok(log) } else { Err(log.len()) }
+            if shell == "over" || at_prompt(&log) { Ok(log) } else { Err(log.len()) }
         });
         logs.push((shell, log.await));
     }
@@ -77,7 +78,7 @@ async fn the_server_may_be_restarted_politely_as_well() {
     let session = session_id("polite");
     let mut socket = open(&client, &session, "main").await;
     socket.input(b"answer=42\n").await.unwrap();
-    socket.read_until("$ ").await.unwrap();
+    prompt(&mut socket).await;
     let (ended, (_, _, code)) = tokio::join!(server.terminate(), until_closed(&mut socket));
     ended.unwrap();
     assert_eq!(code, 1001);
