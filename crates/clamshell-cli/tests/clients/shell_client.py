@@ -9,7 +9,7 @@ import uuid
 
 import websockets
 from bedrock_agentcore.runtime import AgentCoreRuntimeClient
-from bedrock_agentcore.runtime.shell import PresignedAuth, ReconnectConfig, ShellChannel, ShellFramer, ShellSession
+from bedrock_agentcore.runtime.shell import OAuthAuth, PresignedAuth, ReconnectConfig, ShellChannel, ShellFramer, ShellSession
 
 ARN = os.environ["CLAMSHELL_RUNTIME_ARN"]
 FRAME_MAX = 64 * 1024
@@ -114,8 +114,10 @@ class Reader:
 async def quiet(shell):
     """No echo and no prompt, so that what comes is what programs print."""
     reader = Reader(shell)
-    await shell.send("stty -echo; PS1=; PS2=; echo re''ady\n")
-    await reader.until(r"ready\r\n")
+    # A name of its own: what an earlier connection saw comes again.
+    mark = f"ready-{uuid.uuid4()}"
+    await shell.send(f"stty -echo; PS1=; PS2=; echo ''{mark}\n")
+    await reader.until(f"(?<!'){mark}\r\n")
     return reader
 
 
@@ -187,6 +189,24 @@ async def detach_and_return():
     await open_and(first, session_id=session, shell_id="kept")
     await open_and(second, session_id=session, shell_id="kept", auth=PresignedAuth())
     equal([one["reconnected"] for one in confirmations], [False, True])
+
+
+async def last_words():
+    """Whoever types and hangs up at once has typed."""
+    session = str(uuid.uuid4())
+
+    async def first(shell):
+        await quiet(shell)
+        for number in range(50):
+            await shell.send(f"echo word-{number} | tee -a /mnt/workspace/words\n")
+
+    async def second(shell):
+        reader = await quiet(shell)
+        await shell.send("wc -l < /mnt/workspace/words\n")
+        await reader.until(r"(?<!\d)50\r\n")
+
+    await open_and(first, session_id=session, shell_id="hasty")
+    await open_and(second, session_id=session, shell_id="hasty")
 
 
 async def reconnects(how):
@@ -359,11 +379,100 @@ async def refused():
     await check(404, "ResourceNotFoundException", arn=ARN.rsplit("-", 1)[0] + "-zzzzzzzzzz")
     await check(404, "ResourceNotFoundException", endpoint_name="nowhere")
     await check(400, "ValidationException", session_id="short")
+    # This runtime wants signatures.
+    await check(403, "AccessDeniedException", auth=OAuthAuth(bearer_token="eyJ.eyJ.e30"))
     good = os.environ["AWS_SECRET_ACCESS_KEY"]
     os.environ["AWS_SECRET_ACCESS_KEY"] = "wrong" * 8
     await check(403, "AccessDeniedException")
     await check(403, "AccessDeniedException", auth=PresignedAuth())
     os.environ["AWS_SECRET_ACCESS_KEY"] = good
+
+
+async def overflow():
+    """Of what a detached shell prints, the newest 256 KiB come back, and the rest is counted."""
+    session, marker = str(uuid.uuid4()), "/mnt/workspace/printed"
+
+    async def first(shell):
+        reader = await quiet(shell)
+        await shell.send(f"(until [ -e {marker}.go ]; do sleep 0.02; done; seq 100000 200000; touch {marker}) &\n")
+        await shell.send("echo set''\n")
+        await reader.until(r"set\r\n")
+
+    async def other(shell):
+        reader = await quiet(shell)
+        await shell.send(f"touch {marker}.go; until [ -e {marker} ]; do sleep 0.02; done; echo prin''ted\n")
+        await reader.until(r"printed\r\n")
+
+    async def second(shell):
+        reader = Reader(shell)
+        await shell.send("echo all do''ne\n")
+        seen = await reader.up_to("all done\r\n")
+        assert "200000\r\n" in seen and "100000" not in seen, (len(seen), seen[:100])
+        assert 200 * 1024 < len(seen) <= 256 * 1024 + 100, len(seen)
+        numbers = [int(line) for line in re.findall(r"(?<=\n)\d{6}(?=\r)", seen)]
+        equal(numbers, list(range(numbers[0], 200001)))
+        # Eight bytes a line; the first one may be cut.
+        dropped = max(one.get("bytesDropped", 0) for one in confirmations)
+        missing = (numbers[0] - 100000) * 8
+        assert missing - 8 <= dropped <= missing + 400, (dropped, missing)
+
+    await open_and(first, session_id=session, shell_id="printing")
+    await open_and(other, session_id=session, shell_id="other")
+    await open_and(second, session_id=session, shell_id="printing")
+
+
+async def limits():
+    """Messages that break a rule end the connection with the code of that rule, and never the shell."""
+    session = str(uuid.uuid4())
+
+    async def closed_with(code, messages):
+        async def use(shell):
+            reader = await quiet(shell)
+            await shell.send(f"COUNT=$((COUNT + 1)); echo counted-{code}\n")
+            await reader.until(f"counted-{code}\r\n")
+            try:
+                for message in messages:
+                    await shell._ws.send(message)
+                while True:
+                    await asyncio.wait_for(shell._ws.recv(), 30)
+            except websockets.exceptions.ConnectionClosed as error:
+                equal(error.rcvd and error.rcvd.code, code)
+
+        await open_and(use, session_id=session, shell_id="limited")
+
+    await closed_with(1009, [b"\x00" + b"x" * 65537])
+    await closed_with(1003, ["text"] * 5)
+    await closed_with(1008, [b"\x05"] * 400)
+
+    async def counts(shell):
+        reader = await quiet(shell)
+        await shell.send("echo sum $COUNT\n")
+        await reader.until(r"sum 3\r\n")
+        # Neither does an unknown channel end it, nor a message that is no size.
+        for message in (b"\x42unknown", b"\x04{", b"\x04{\"width\": 0, \"height\": -1}", b"\x02", b""):
+            await shell._ws.send(message)
+        await shell.send("echo still he''re\n")
+        await reader.until(r"still here\r\n")
+
+    await open_and(counts, session_id=session, shell_id="limited")
+
+
+async def close_frame():
+    """Older clients end the shell with the CLOSE frame before they hang up."""
+    session = str(uuid.uuid4())
+
+    async def closes(shell):
+        await quiet(shell)
+        await shell._ws.send(b"\xff")
+        reader = Reader(shell)
+        await reader.to_end()
+
+    async def use(shell):
+        await quiet(shell)
+
+    await open_and(closes, session_id=session, shell_id="closed")
+    await open_and(use, session_id=session, shell_id="closed")
+    equal([one["reconnected"] for one in confirmations], [False, False])
 
 
 async def eleventh():

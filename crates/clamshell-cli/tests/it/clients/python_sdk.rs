@@ -94,3 +94,23 @@ async fn python_shell_is_refused_with_aws_errors() {
 async fn python_shell_number_eleven_is_refused() {
     scenario("eleventh").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_shell_replays_the_newest_output_and_counts_the_rest() {
+    scenario("overflow").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_shell_outlives_broken_rules() {
+    scenario("limits").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_shell_ends_with_the_close_frame() {
+    scenario("close_frame").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_shell_gets_what_was_typed_right_before_hanging_up() {
+    scenario("last_words").await;
+}
