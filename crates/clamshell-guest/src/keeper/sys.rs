@@ -59,7 +59,8 @@ struct MountAttributes {
     userns_fd: u64,
 }
 
-/// Changes a mount's attributes; `userns` for `MOUNT_ATTR_IDMAP`.
+/// Changes the attributes of a mount and of what is mounted below it; `userns` for `MOUNT_ATTR_IDMAP`.
+/// An ordinary user's copy has the mounts below, and those may be ones that the user writes to.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     set: u64,
@@ -77,7 +78,7 @@ pub(crate) fn mount_setattr(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attributes,
             size_of::<MountAttributes>(),
         )

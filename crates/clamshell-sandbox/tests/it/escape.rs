@@ -7,6 +7,7 @@
 mod attempts;
 mod exhaustion;
 mod leftovers;
+mod ordinary;
 mod prelude;
 mod target;
 

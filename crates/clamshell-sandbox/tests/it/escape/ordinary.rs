@@ -1,0 +1,60 @@
+//! Walls of an ordinary user's sandboxes, where root inside is that user outside. Run by root this test starts itself
+//! again as one.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use clamshell_protocol::User;
+
+use crate::sandbox::Session;
+
+const TEST: &str = "escape::ordinary::mounts_below_what_is_shown_are_read_only_too";
+
+/// Below `/opt`, which the host image shows, lies a file system that the user may write to.
+#[test]
+fn mounts_below_what_is_shown_are_read_only_too() {
+    if rustix::process::geteuid().is_root() {
+        return again();
+    }
+    if !std::path::Path::new("/opt/below/mine").exists() {
+        println!("skipped {TEST}: needs root to prepare it");
+        return;
+    }
+    fs::write("/opt/below/mine", "mine").unwrap();
+    let session = Session::anywhere();
+    session.create();
+    for script in ["touch /opt/below/new", "echo theirs > /opt/below/mine", "chmod 777 /opt/below/mine"] {
+        let output = session.sh(User::Root, script);
+        assert_ne!(output.code, 0, "{script}");
+    }
+    // Shown or not, it is what it was.
+    assert_eq!(fs::read_to_string("/opt/below/mine").unwrap(), "mine");
+    assert_eq!(fs::read_dir("/opt/below").unwrap().count(), 1);
+    session.destroy();
+}
+
+/// Starts the test as an ordinary user, in a mount namespace with something below `/opt`.
+fn again() {
+    let folder = tempfile::Builder::new().prefix("ordinary").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let program = folder.path().join("it");
+    // Where it was built, an ordinary user may not come.
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let script = format!(
+        "mount -t tmpfs none /opt && mkdir /opt/below && mount -t tmpfs -o mode=777 none /opt/below \
+             && touch /opt/below/mine && chmod 666 /opt/below/mine || exit 77
+         for file in subuid subgid; do test -e /etc/$file && mount --bind /dev/null /etc/$file; done
+         TMPDIR={folder} exec setpriv --reuid 1000 --regid 1000 --clear-groups {program} --exact {TEST} --nocapture",
+        folder = folder.path().display(),
+        program = program.display(),
+    );
+    let Ok(ran) = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output() else {
+        println!("skipped {TEST}: needs unshare and setpriv");
+        return;
+    };
+    if ran.status.code() == Some(77) || ran.status.code() == Some(127) {
+        println!("skipped {TEST}: {}", String::from_utf8_lossy(&ran.stderr));
+        return;
+    }
+    let said = format!("{}\n{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
