@@ -40,7 +40,7 @@ async fn a_session_wakes_with_its_workspace() {
     let (_server, client) = start("").await;
     let session = session_id("wake");
     let fill = "cd /mnt/workspace && mkdir -p a/b/c && head -c 300000 /dev/urandom > a/random && ln -s ../a a/b/link \
-        && for i in $(seq 200); do echo $i > a/b/c/$i; done && chmod 640 a/random && touch /tmp/left /root/left";
+        && for i in $(seq 200); do echo $i > a/b/c/$i; done && chmod 640 a/random && touch /tmp/left ~/left";
     run(&client, &session, fill).await;
     let mut shell = open(&client, &session, "main").await;
     shell.input(b"echo before the stop\n").await.unwrap();
@@ -68,7 +68,7 @@ async fn a_session_wakes_with_its_workspace() {
     assert_eq!(get_json(&client, &format!("/sessions/{session}")).await["state"], "Stopped");
 
     assert_eq!(run(&client, &session, FINGERPRINT).await, before);
-    assert_eq!(run(&client, &session, "ls /tmp/left /root/left 2>/dev/null | wc -l").await, "0\n");
+    assert_eq!(run(&client, &session, "ls /tmp/left ~/left 2>/dev/null | wc -l").await, "0\n");
     // The same shell id is a new shell, whose log goes on where the old one ended.
     let mut shell = client.shell(&session, "main").await.unwrap();
     assert!(!confirmed(&mut shell).await);
