@@ -48,8 +48,11 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str, maker: Maker) -> Option<Self> {
-        let target = Target::new(test, maker, limits())?;
-        let neighbor = Target::new(test, Maker::Native(Guard::Full), limits())?;
+        let target = match maker {
+            Maker::Native(Guard::Full) => Target::anywhere(test, maker, limits())?,
+            _ => Target::new(test, maker, limits())?,
+        };
+        let neighbor = Target::anywhere(test, Maker::Native(Guard::Full), limits())?;
         let host_mark = format!("bait-{}", target.spec.storage_id.as_str());
         let neighbor_mark = format!("bait-{}", neighbor.spec.storage_id.as_str());
         // Low, so that no id of the scene is one in a young namespace; unlike a key that anybody uses.

@@ -1,22 +1,37 @@
-//! Walls of an ordinary user's sandboxes, where root inside is that user outside. Run by root this test starts itself
-//! again as one.
+//! Walls of an ordinary user's sandboxes, where root inside is that user outside. Run by root these tests start
+//! themselves again as one.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use clamshell_protocol::User;
+use clamshell_protocol::{Guard, User};
 
+use super::target::Maker;
 use crate::sandbox::Session;
 
-const TEST: &str = "escape::ordinary::mounts_below_what_is_shown_are_read_only_too";
+#[test]
+fn nothing_escapes_without_subordinate_ids() {
+    if rustix::process::geteuid().is_root() {
+        return again("nothing_escapes_without_subordinate_ids", "");
+    }
+    super::nothing_escapes("nothing_escapes_without_subordinate_ids", Maker::Native(Guard::Full));
+}
+
+#[test]
+fn nothing_escapes_with_subordinate_ids() {
+    if rustix::process::geteuid().is_root() {
+        return again("nothing_escapes_with_subordinate_ids", "1000:310000000:65536");
+    }
+    super::nothing_escapes("nothing_escapes_with_subordinate_ids", Maker::Native(Guard::Full));
+}
 
 /// Below `/opt`, which the host image shows, lies a file system that the user may write to.
 #[test]
 fn mounts_below_what_is_shown_are_read_only_too() {
     if rustix::process::geteuid().is_root() {
-        return again();
+        return again("mounts_below_what_is_shown_are_read_only_too", "");
     }
     if !std::path::Path::new("/opt/below/mine").exists() {
-        println!("skipped {TEST}: needs root to prepare it");
+        println!("skipped: needs root to prepare it");
         return;
     }
     fs::write("/opt/below/mine", "mine").unwrap();
@@ -33,26 +48,28 @@ fn mounts_below_what_is_shown_are_read_only_too() {
 }
 
 /// Starts the test as an ordinary user, in a mount namespace with something below `/opt`.
-fn again() {
+fn again(test: &str, subordinate: &str) {
     let folder = tempfile::Builder::new().prefix("ordinary").tempdir_in("/tmp").unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(folder.path().join("ids"), format!("{subordinate}\n")).unwrap();
     let program = folder.path().join("it");
     // Where it was built, an ordinary user may not come.
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let script = format!(
         "mount -t tmpfs none /opt && mkdir /opt/below && mount -t tmpfs -o mode=777 none /opt/below \
              && touch /opt/below/mine && chmod 666 /opt/below/mine || exit 77
-         for file in subuid subgid; do test -e /etc/$file && mount --bind /dev/null /etc/$file; done
-         TMPDIR={folder} exec setpriv --reuid 1000 --regid 1000 --clear-groups {program} --exact {TEST} --nocapture",
+         for file in subuid subgid; do test -e /etc/$file && mount --bind {ids} /etc/$file || exit 77; done
+         TMPDIR={folder} exec setpriv --reuid 1000 --regid 1000 --clear-groups {program} --exact escape::ordinary::{test} --nocapture",
+        ids = folder.path().join("ids").display(),
         folder = folder.path().display(),
         program = program.display(),
     );
     let Ok(ran) = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output() else {
-        println!("skipped {TEST}: needs unshare and setpriv");
+        println!("skipped {test}: needs unshare and setpriv");
         return;
     };
     if ran.status.code() == Some(77) || ran.status.code() == Some(127) {
-        println!("skipped {TEST}: {}", String::from_utf8_lossy(&ran.stderr));
+        println!("skipped {test}: {}", String::from_utf8_lossy(&ran.stderr));
         return;
     }
     let said = format!("{}\n{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));

@@ -49,11 +49,16 @@ pub(super) struct Said {
 impl Target {
     /// A sandbox on the host image; `None`, with the reason printed, where the machine cannot.
     pub(super) fn new(test: &str, maker: Maker, limits: Limits) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
             println!("skipped {test}: needs root");
             return None;
         }
+        Self::anywhere(test, maker, limits)
+    }
+
+    /// The same with whatever rights this process has.
+    pub(super) fn anywhere(test: &str, maker: Maker, limits: Limits) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         if !Path::new("/usr/bin/perl").exists() {
             println!("skipped {test}: needs perl");
             return None;
