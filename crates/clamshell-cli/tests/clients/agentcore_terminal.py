@@ -102,7 +102,10 @@ def terminal():
     shell.type("exit 5\r")
     shell.until(r"\[session closed · exit 5\]")
     equal(shell.end(), 1)
-    shell, _ = connect("--session-id", session)
+    # A shell that has ended is told as such, and a new one given in its place.
+    shell = exec_it("--session-id", session, "--shell-id", "ended-before")
+    shell.until(r"\[info\] Previous shell session has ended")
+    shell.until(r"\[connected · ")
     shell.type("exit\r")
     shell.until(r"\[session closed · exit 0\]")
     equal(shell.end(), 0)

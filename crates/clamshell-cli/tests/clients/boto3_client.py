@@ -240,21 +240,32 @@ def errors():
     raises("AccessDeniedException", lambda: run("true", session, via=elsewhere), status=403)
 
 
-def parallel():
-    session = run("true").session
+def at_once(sessions):
+    """One command for each session, all at once, and what each must say."""
     aws = client()
-    outputs = [None] * 20
+    outputs = [None] * len(sessions)
 
-    def one(number):
+    def one(number, session):
         done = run(f"for i in 1 2 3; do echo {number}-$i; sleep 0.05; done; exit {number}", session, via=aws)
         outputs[number] = (done.stdout, done.stop["exitCode"])
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    threads = [threading.Thread(target=one, args=arguments) for arguments in enumerate(sessions)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    equal(outputs, [("".join(f"{number}-{i}\n" for i in (1, 2, 3)), number) for number in range(20)])
+    expect = [("".join(f"{number}-{i}\n" for i in (1, 2, 3)), number) for number in range(len(sessions))]
+    equal(outputs, expect)
+
+
+def parallel():
+    at_once([run("true").session] * 20)
+
+
+def parallel_starts():
+    at_once([new_session() for _ in range(20)])
+    # The first of them starts it; the others are told to try again, which the SDK does.
+    at_once([new_session()] * 10)
 
 
 def hang_up():

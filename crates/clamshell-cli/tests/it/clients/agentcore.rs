@@ -47,6 +47,9 @@ async fn agentcore_prints_json_and_keeps_sessions() {
     assert_eq!(read.status.code(), Some(4), "{read:?}");
     assert_eq!(json_of(&read)["stdout"], "kept\n");
     assert_eq!(json_of(&read)["exitCode"], 4);
+    // Of more than a pipe holds this client loses the end.
+    let much = exec(&mut setting, &[&session[..], &["--json", "yes 🐚é | head -n 5000"]].concat()).await;
+    assert!(json_of(&much)["stdout"] == "🐚é\n".repeat(5000).as_str(), "{much:?}");
 }
 
 async fn in_a_terminal(number: u8, scenario: &str) {

@@ -53,6 +53,11 @@ async fn boto3_runs_twenty_commands_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn boto3_starts_twenty_sessions_at_once() {
+    scenario("parallel_starts").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn boto3_ends_a_command_by_hanging_up() {
     scenario("hang_up").await;
 }

@@ -200,12 +200,13 @@ impl Setting {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
         let mut errors = child.stderr.take().unwrap();
         let (mut stdout, mut stderr) = (String::new(), Vec::new());
         let talk = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                let asked = match line.as_str() {
+            while let Some(line) = lines.next_segment().await.unwrap() {
+                let line = String::from_utf8_lossy(&line);
+                let asked = match line.as_ref() {
                     "@cut" => Asked::Cut,
                     "@kill-server" => Asked::KillServer,
                     "@restart-server" => Asked::RestartServer,
