@@ -194,6 +194,22 @@ pub(super) struct TextRun {
     lasting: Vec<u8>,
 }
 
+/// Bytes that are text whatever comes before them.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 256 {
+        plain[byte] = byte < 0x7f || byte >= 0xa0;
+        byte += 1;
+    }
+    plain[b'\r' as usize] = true;
+    plain[b'\n' as usize] = true;
+    plain[b'\t' as usize] = true;
+    plain[0x07] = true;
+    plain[0x08] = true;
+    plain
+};
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum TextState {
     #[default]
@@ -205,7 +221,21 @@ enum TextState {
 impl TextRun {
     /// Takes more output; `false` when it holds anything else, after which the run is over.
     pub(super) fn accept(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().all(|&byte| self.step(byte))
+        let mut rest = bytes;
+        loop {
+            if self.state == TextState::Ground {
+                // Nearly all of it is this, and this is what a flood waits for.
+                let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+                let (run, after) = rest.split_at(plain);
+                self.before = run.last().copied().unwrap_or(self.before);
+                rest = after;
+            }
+            let Some((byte, after)) = rest.split_first() else { return true };
+            if !self.step(*byte) {
+                return false;
+            }
+            rest = after;
+        }
     }
 
     /// What a terminal must receive to have the attributes that it has after the run.
@@ -216,7 +246,7 @@ impl TextRun {
     fn step(&mut self, byte: u8) -> bool {
         match (self.state, byte) {
             (TextState::Ground, 0x1b) => self.state = TextState::Escape,
-            (TextState::Ground, b'\r' | b'\n' | b'\t' | 0x07 | 0x08 | 0x20..=0x7e | 0xa0..) => {}
+            (TextState::Ground, byte) if PLAIN[usize::from(byte)] => {}
             // C1 controls hide in UTF-8 as C2 80..9F.
             (TextState::Ground, 0x80..=0x9f) if self.before != 0xc2 => {}
             (TextState::Escape, b'[') => {
