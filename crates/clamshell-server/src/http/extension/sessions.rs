@@ -1,6 +1,11 @@
 //! Sessions: list, show, stop, remove, run a command that outlives its caller.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clamshell_domain::{Phase, SandboxStats, SessionRecord, StopReason};
 use clamshell_wire::command::CommandRequest;
@@ -134,24 +139,55 @@ fn state(record: &SessionRecord, calls: u32, now_ms: u64) -> &'static str {
     }
 }
 
+/// Size on disk of a tree that its owner may be changing meanwhile. No link is followed, not even one
+/// that takes the place of a folder between two steps.
 fn tree_bytes(root: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
+    use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty()).ok()?;
     let mut bytes = 0_u64;
     let mut entries = 0;
-    let mut folders = vec![root.to_owned()];
+    let mut folders = vec![PathBuf::from(".")];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let opened = openat2(&root, &folder, flags, Mode::empty(), beneath).ok()?;
+        for entry in Dir::read_from(&opened).ok()?.flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
             entries += 1;
             if entries > WORKSPACE_ENTRIES_MAX {
                 return None;
             }
-            // Never followed: what lies in a workspace was made by strangers.
-            let Ok(metadata) = entry.metadata() else { continue };
-            bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512));
-            if metadata.is_dir() {
-                folders.push(entry.path());
+            let Ok(stat) = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+            bytes = bytes.saturating_add(blocks.saturating_mul(512));
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                folders.push(folder.join(OsStr::from_bytes(name.to_bytes())));
             }
         }
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_in_a_workspace_are_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+        std::fs::create_dir_all(inside.join("deep/er")).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(inside.join("deep/er/file"), vec![1; 100_000]).unwrap();
+        let before = tree_bytes(&inside).unwrap();
+        assert!(before >= 100_000, "{before}");
+        std::fs::write(outside.join("large"), vec![1; 10_000_000]).unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("deep/link")).unwrap();
+        assert!(tree_bytes(&inside).unwrap() < before + 100_000);
+        std::os::unix::fs::symlink(&outside, folder.path().join("link")).unwrap();
+        assert_eq!(tree_bytes(&folder.path().join("link")), None);
+    }
 }
