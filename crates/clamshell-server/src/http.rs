@@ -5,6 +5,7 @@ mod auth;
 mod commands;
 mod error;
 mod extension;
+mod pages;
 mod relay;
 mod response;
 mod runtimes;
@@ -124,6 +125,10 @@ impl ApiRequest<'_> {
                 self.signed_body(body).await?;
                 runtimes::list(self).await
             }
+            Operation::ListAgentRuntimeVersions => {
+                self.signed_body(body).await?;
+                runtimes::list_versions(self).await
+            }
             Operation::GetAgentRuntimeEndpoint => {
                 self.signed_body(body).await?;
                 runtimes::get_endpoint(self).await
@@ -135,7 +140,6 @@ impl ApiRequest<'_> {
             Operation::CreateAgentRuntime
             | Operation::UpdateAgentRuntime
             | Operation::DeleteAgentRuntime
-            | Operation::ListAgentRuntimeVersions
             | Operation::CreateAgentRuntimeEndpoint
             | Operation::UpdateAgentRuntimeEndpoint
             | Operation::DeleteAgentRuntimeEndpoint

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     ApiError, ApiRequest,
+    pages::page,
     response::{self, Body},
 };
 use crate::{app::App, time::rfc3339};
@@ -28,11 +29,36 @@ pub(super) async fn get(request: ApiRequest<'_>) -> Result<Response<Body>, ApiEr
     Ok(response::json(StatusCode::OK, &detail(request.app, &runtime)))
 }
 
-/// ListAgentRuntimes. One page holds them all: pagination comes with runtimes that callers create.
+/// ListAgentRuntimes, newest first.
 pub(super) async fn list(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let runtimes = request.app.store.list_runtimes().await?;
-    let items: Vec<Value> = runtimes.iter().rev().map(|runtime| item(request.app, runtime)).collect();
-    Ok(response::json(StatusCode::OK, &json!({ "agentRuntimes": items })))
+    let query = request.query()?;
+    let mut runtimes = request.app.store.list_runtimes().await?;
+    runtimes.reverse();
+    let (runtimes, token) = page(runtimes, &query, |runtime| runtime.runtime_id.to_string())?;
+    let items = runtimes.iter().map(|runtime| item(request.app, runtime)).collect();
+    Ok(listed("agentRuntimes", items, token))
+}
+
+/// ListAgentRuntimeVersions, newest first.
+pub(super) async fn list_versions(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let query = request.query()?;
+    let id = runtime_id(&request)?;
+    let latest = request.app.store.runtime(&id, None).await?.ok_or_else(|| not_found(&id))?;
+    let (versions, token) = page((1..=latest.version).rev().collect(), &query, ToString::to_string)?;
+    let mut items = Vec::with_capacity(versions.len());
+    for version in versions {
+        let runtime = request.app.store.runtime(&id, Some(version)).await?;
+        items.extend(runtime.map(|runtime| item(request.app, &runtime)));
+    }
+    Ok(listed("agentRuntimes", items, token))
+}
+
+fn listed(member: &str, items: Vec<Value>, token: Option<String>) -> Response<Body> {
+    let mut value = json!({ member: items });
+    if let Some(token) = token {
+        value["nextToken"] = json!(token);
+    }
+    response::json(StatusCode::OK, &value)
 }
 
 /// GetAgentRuntimeEndpoint.
@@ -52,13 +78,15 @@ pub(super) async fn get_endpoint(request: ApiRequest<'_>) -> Result<Response<Bod
 
 /// ListAgentRuntimeEndpoints.
 pub(super) async fn list_endpoints(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+    let query = request.query()?;
     let id = runtime_id(&request)?;
     let endpoints = request.app.store.list_endpoints(&id).await?;
     if endpoints.is_empty() {
         return Err(not_found(&id));
     }
-    let items: Vec<Value> = endpoints.iter().map(|endpoint| endpoint_item(request.app, endpoint)).collect();
-    Ok(response::json(StatusCode::OK, &json!({ "runtimeEndpoints": items })))
+    let (endpoints, token) = page(endpoints, &query, |endpoint| endpoint.name.to_string())?;
+    let items = endpoints.iter().map(|endpoint| endpoint_item(request.app, endpoint)).collect();
+    Ok(listed("runtimeEndpoints", items, token))
 }
 
 /// `[1-9][0-9]{0,4}`: `parse` alone would take a sign and zeros in front.

@@ -286,22 +286,39 @@ async fn control_plane_reads_are_refused_exactly() {
         "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,99}-[a-zA-Z0-9]{10}";
     let version = "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})";
     let unknown = "nobody-AbCdE12345";
+    // All that name a runtime.
+    const READS: [(&str, &str); 4] = [
+        ("GET", ""),
+        ("POST", "versions/"),
+        ("POST", "runtime-endpoints/"),
+        ("GET", "runtime-endpoints/DEFAULT/"),
+    ];
     for bad in ["default", "..", "a%2Fb-AbCdE12345", "%C3%A9-AbCdE12345"] {
-        for (method, rest) in
-            [("GET", ""), ("POST", "runtime-endpoints/"), ("GET", "runtime-endpoints/DEFAULT/")]
-        {
+        for (method, rest) in READS {
             let call = Call::new(method, format!("/runtimes/{bad}/{rest}"));
             table.invalid(bad, call, invalid("agentRuntimeId", pattern));
         }
     }
-    for (method, rest) in [("GET", ""), ("POST", "runtime-endpoints/"), ("GET", "runtime-endpoints/DEFAULT/")]
-    {
+    for (method, rest) in READS {
         let call = Call::new(method, format!("/runtimes/{unknown}/{rest}"));
         table.not_found(rest, call, no_runtime(unknown, "DEFAULT"));
     }
     for text in ["0", "x", "-1", "%2B1", "01", "100000", "1.0", ""] {
         let call = Call::new("GET", format!("/runtimes/{id}/?version={text}"));
         table.invalid(text, call, invalid("agentRuntimeVersion", version));
+    }
+    for path in
+        ["/runtimes/", &format!("/runtimes/{id}/versions/"), &format!("/runtimes/{id}/runtime-endpoints/")]
+    {
+        for (query, field, rule) in [
+            ("maxResults=0", "maxResults", "Member must have value greater than or equal to 1"),
+            ("maxResults=101", "maxResults", "Member must have value less than or equal to 100"),
+            ("maxResults=x", "maxResults", "Member must be an integer"),
+            ("nextToken=x", "nextToken", "Member must be a token of an earlier answer"),
+        ] {
+            let call = Call::new("POST", format!("{path}?{query}"));
+            table.invalid(&format!("{path} {query}"), call, invalid(field, rule));
+        }
     }
     let call = Call::new("GET", format!("/runtimes/{id}/?version=99999"));
     table.not_found("version", call, no_runtime(&id, "DEFAULT"));

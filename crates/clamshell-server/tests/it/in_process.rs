@@ -24,7 +24,7 @@ pub(crate) const REGION: &str = "us-west-2";
 
 /// A listening server. Dropping it ends its sandboxes and removes the folder.
 pub(crate) struct InProcess {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     task: JoinSet<Result<(), RunError>>,
     clock: Arc<dyn Clock>,
     pub(crate) shutdown: CancellationToken,
@@ -42,6 +42,19 @@ impl InProcess {
     /// A server with this clock.
     pub(crate) async fn start_at(configuration: &str, clock: Arc<dyn Clock>) -> Self {
         let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir().unwrap();
+        Self::open(Arc::new(folder), configuration, clock).await
+    }
+
+    /// Ends the server and starts another one on the same folder.
+    pub(crate) async fn start_again(mut self, configuration: &str) -> Self {
+        self.shutdown.cancel();
+        self.ended().await;
+        // What the first one wrote about itself must not be taken for the second.
+        std::fs::remove_file(self.folder.path().join("server.json")).unwrap();
+        Self::open(Arc::clone(&self.folder), configuration, Arc::clone(&self.clock)).await
+    }
+
+    async fn open(folder: Arc<TempDir>, configuration: &str, clock: Arc<dyn Clock>) -> Self {
         let file = folder.path().join("clamshell.toml");
         std::fs::write(&file, configuration).unwrap();
         let overrides = Overrides {

@@ -5,6 +5,7 @@
 mod bad_input;
 mod calls;
 mod connections;
+mod control_plane;
 mod in_process;
 mod keys;
 mod routing;

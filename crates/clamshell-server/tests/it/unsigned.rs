@@ -18,6 +18,7 @@ pub(crate) fn is_served(operation: Operation) -> bool {
     match operation {
         Operation::ListAgentRuntimes
         | Operation::GetAgentRuntime
+        | Operation::ListAgentRuntimeVersions
         | Operation::ListAgentRuntimeEndpoints
         | Operation::GetAgentRuntimeEndpoint
         | Operation::StopRuntimeSession
@@ -26,7 +27,6 @@ pub(crate) fn is_served(operation: Operation) -> bool {
         Operation::CreateAgentRuntime
         | Operation::UpdateAgentRuntime
         | Operation::DeleteAgentRuntime
-        | Operation::ListAgentRuntimeVersions
         | Operation::CreateAgentRuntimeEndpoint
         | Operation::UpdateAgentRuntimeEndpoint
         | Operation::DeleteAgentRuntimeEndpoint
