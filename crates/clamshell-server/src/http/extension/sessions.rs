@@ -57,6 +57,7 @@ pub(super) async fn show(ask: &Ask<'_>, session_id: &str) -> Result<Response<Bod
         "memoryBytes": stats.memory_bytes,
         "pids": stats.pids,
         "workspaceBytes": workspace_bytes,
+        "workspaceLimitBytes": session.runtime().limits.workspace_bytes,
     });
     Ok(response::json(StatusCode::OK, &value))
 }
