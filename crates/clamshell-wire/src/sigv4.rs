@@ -192,6 +192,7 @@ impl Signature {
         self.check_time(now_ms)?;
         let payload = payload_hex(&request.payload_hash);
         self.check_payload_header(request, &payload)?;
+        self.check_session_header(request)?;
         let query = canonical_query(request.raw_query, self.is_presigned())?;
         let matches = |host: &[u8]| {
             let canonical =
@@ -217,6 +218,17 @@ impl Signature {
             }
         }
         Err(SigV4Error::SignatureDoesNotMatch)
+    }
+
+    /// A presigned URL is handed on to whom its maker lets into one session: with a header of their own they would be in
+    /// any. Who signs with headers has the key; their SDK leaves this one out of the signature.
+    fn check_session_header(&self, request: &SignedRequest<'_>) -> Result<(), SigV4Error> {
+        let sent = request.headers.iter().any(|(name, _)| *name == headers::SESSION_ID);
+        let signed = || self.signed_headers.iter().any(|name| name == headers::SESSION_ID);
+        if self.is_presigned() && sent && !signed() {
+            return Err(SigV4Error::HeaderNotSigned { name: headers::SESSION_ID });
+        }
+        Ok(())
     }
 
     fn check_scope(&self, region: &str) -> Result<(), SigV4Error> {

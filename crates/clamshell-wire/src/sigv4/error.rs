@@ -76,6 +76,12 @@ pub enum SigV4Error {
         /// Name of the header.
         name: String,
     },
+    /// A header says what is asked for, and a presigned query does not cover it.
+    #[error("There were headers present in the request which were not signed: {name}")]
+    HeaderNotSigned {
+        /// Name of the header.
+        name: &'static str,
+    },
     /// `X-Amz-Expires` is out of bounds.
     #[error("X-Amz-Expires must be between 1 and 300 seconds")]
     InvalidExpires,

@@ -245,6 +245,9 @@ fn presigned_table() {
     for (request, error) in table {
         assert_eq!(request.check(), Err(error), "{}", request.query);
     }
+    // A URL is for the session that its maker named, and no other.
+    let elsewhere = vector_2().header(crate::headers::SESSION_ID, "someone-elses");
+    assert_eq!(elsewhere.check(), Err(E::HeaderNotSigned { name: crate::headers::SESSION_ID }));
 }
 
 #[test]
