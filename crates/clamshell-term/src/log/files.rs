@@ -12,7 +12,7 @@ use rustix::{
 
 /// Entries of a folder that are looked at. A log of 64 MiB has at most 17 segments and 17 event
 /// files; what is far above that was not made by us.
-const ENTRIES_MAX: usize = 4096;
+pub(super) const ENTRIES_MAX: usize = 4096;
 
 /// Largest segment a reader believes in.
 pub(super) const SEGMENT_BYTES_MAX: u64 = 4 << 20;

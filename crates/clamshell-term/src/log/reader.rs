@@ -14,6 +14,7 @@ use super::{
     files::{self, Numbered},
     is_shell_id,
     meta::META_BYTES_MAX,
+    writer::{EVENT_FILES_MAX, EVENTS_PER_FILE},
 };
 
 /// Folders of a `shells/` folder that are listed: a guest keeps 32 ended ones beside the running.
@@ -69,7 +70,8 @@ impl LogReader {
     /// [`LogError::Io`].
     pub fn list_at(shells: BorrowedFd<'_>) -> Result<Vec<String>, LogError> {
         let mut ids = Vec::new();
-        for entry in fs::Dir::read_from(shells).map_err(LogError::io("list the shells"))? {
+        let entries = fs::Dir::read_from(shells).map_err(LogError::io("list the shells"))?;
+        for entry in entries.take(files::ENTRIES_MAX) {
             let entry = entry.map_err(LogError::io("list the shells"))?;
             if let Ok(name) = entry.file_name().to_str()
                 && is_shell_id(name)
@@ -134,7 +136,8 @@ impl LogReader {
         Ok(filled)
     }
 
-    /// At most `max` events in the order they were recorded, skipping the first `skip`. Records of
+    /// At most `max` events in the order they were recorded, skipping the first `skip`. Files and records beyond what a
+    /// [`super::LogWriter`] keeps are not looked at. Records of
     /// unknown kind are left out (but counted by `skip`).
     ///
     /// # Errors
@@ -142,8 +145,11 @@ impl LogReader {
     pub fn events(&self, skip: usize, max: usize) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         let mut skip = skip as u64;
-        for file in files::list(self.dir.as_fd(), ".events")? {
-            let records = file.length / EVENT_BYTES as u64;
+        let found = files::list(self.dir.as_fd(), ".events")?;
+        let surplus = found.len().saturating_sub(EVENT_FILES_MAX + 1);
+        for file in found.into_iter().skip(surplus) {
+            // A file with a hole in it says to be longer than any disk, and would be read for days.
+            let records = (file.length / EVENT_BYTES as u64).min(EVENTS_PER_FILE + 1);
             if skip >= records {
                 skip -= records;
                 continue;

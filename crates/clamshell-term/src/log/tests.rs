@@ -181,3 +181,23 @@ fn links_pipes_and_impossible_files_are_not_read() {
         assert!(matches!(LogReader::open(folder.path(), id), Err(LogError::ShellId)), "{id:?}");
     }
 }
+
+#[test]
+fn files_that_no_writer_makes_cost_no_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let shells = open_dir(folder.path());
+    let mut log = LogWriter::open(shells.as_fd(), "s", 16_384).unwrap();
+    log.record_start(80, 24, 1);
+    // A terabyte of nothing, which is read for an hour.
+    let events =
+        std::fs::File::options().write(true).open(folder.path().join("s/00000000000000000000.events"));
+    events.unwrap().set_len(1 << 40).unwrap();
+    let reader = LogReader::open(folder.path(), "s").unwrap();
+    assert_eq!(reader.events(0, usize::MAX).unwrap().len(), 1);
+    assert_eq!(reader.events(1, usize::MAX).unwrap(), []);
+
+    for number in 0..5000 {
+        std::fs::create_dir(folder.path().join(format!("-{number}"))).unwrap();
+    }
+    assert!(LogReader::list(folder.path()).unwrap().len() <= 1, "only so many entries are looked at");
+}

@@ -26,10 +26,10 @@ const SEGMENT_BYTES_MIN: u64 = 4096;
 const LOG_BYTES_MIN: u64 = 4 * SEGMENT_BYTES_MIN;
 
 /// Records in one events file: 768 KiB.
-const EVENTS_PER_FILE: u64 = 32_768;
+pub(super) const EVENTS_PER_FILE: u64 = 32_768;
 
 /// Events files kept: at the highest rate of one record per 10 ms they reach back over an hour.
-const EVENT_FILES_MAX: usize = 16;
+pub(super) const EVENT_FILES_MAX: usize = 16;
 
 /// Output within this time of the last output record gets none of its own: players cannot show a
 /// finer step, and a busy program would otherwise write a record per read.
