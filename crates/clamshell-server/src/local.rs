@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clamshell_domain::SystemEntropy;
+use clamshell_domain::{AccessKey, AccessKeyStatus, SystemEntropy};
 use clamshell_store::{MasterKey, Store};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -57,8 +57,8 @@ pub enum RootCredentialsError {
     /// The store refuses.
     #[error("cannot open the store")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The root key was removed.
-    #[error("there is no root access key any more")]
+    /// All keys were removed.
+    #[error("there is no access key any more")]
     Removed,
 }
 
@@ -90,7 +90,8 @@ pub(crate) fn write_server_info(data_dir: &Path, info: &ServerInfo) -> io::Resul
     std::fs::rename(fresh, data_dir.join("server.json"))
 }
 
-/// The root access key, for whoever can read the data directory and its master key.
+/// The root access key, for whoever can read the data directory and its master key. Where that one is disabled or
+/// removed, another active one: the owner of the files is never locked out, and could read them all anyway.
 ///
 /// # Errors
 /// [`RootCredentialsError`].
@@ -104,7 +105,7 @@ pub async fn root_credentials(data_dir: &Path) -> Result<RootCredentials, RootCr
         .map_err(|error| boxed(Box::new(error)))?;
     let store = Store::open(&database).await.map_err(|error| boxed(Box::new(error)))?;
     let keys = store.list_access_keys().await.map_err(|error| boxed(Box::new(error)))?;
-    let root = keys.into_iter().find(|key| key.user_name == "root").ok_or(RootCredentialsError::Removed)?;
+    let root = owners_key(keys).ok_or(RootCredentialsError::Removed)?;
     let secret = store
         .secret_of(&master, &root.access_key_id)
         .await
@@ -114,4 +115,39 @@ pub async fn root_credentials(data_dir: &Path) -> Result<RootCredentials, RootCr
         access_key_id: root.access_key_id.to_string(),
         secret_access_key: secret.1.expose_text().ok_or(RootCredentialsError::Removed)?.to_owned(),
     })
+}
+
+fn owners_key(keys: Vec<AccessKey>) -> Option<AccessKey> {
+    let rank = |key: &AccessKey| (key.status != AccessKeyStatus::Active, key.user_name != "root");
+    // The first of the best, so that the same one is taken each time.
+    keys.into_iter().min_by_key(rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clamshell_domain::AccessKeyId;
+
+    #[test]
+    fn the_owner_keeps_a_key_that_opens() {
+        let key = |number: u8, user: &str, status| AccessKey {
+            access_key_id: AccessKeyId::parse(format!("AKIA234567ABCDEFGH2{}", char::from(b'A' + number)))
+                .unwrap(),
+            user_name: user.to_owned(),
+            status,
+            created_at_ms: 0,
+            last_used_at_ms: None,
+        };
+        let (active, inactive) = (AccessKeyStatus::Active, AccessKeyStatus::Inactive);
+        let check = |keys: Vec<AccessKey>, expect: Option<usize>| {
+            let expect = expect.map(|index| keys[index].clone());
+            assert_eq!(owners_key(keys), expect);
+        };
+        check(vec![], None);
+        check(vec![key(0, "ci", active), key(1, "root", active)], Some(1));
+        check(vec![key(0, "root", active), key(1, "root", active)], Some(0));
+        check(vec![key(0, "root", inactive), key(1, "root", active), key(2, "ci", active)], Some(1));
+        check(vec![key(0, "root", inactive), key(1, "ci", active)], Some(1));
+        check(vec![key(0, "root", inactive)], Some(0));
+    }
 }

@@ -113,6 +113,6 @@ fn view(key: &AccessKey) -> Value {
         "userName": key.user_name,
         "status": key.status,
         "createdAt": rfc3339(key.created_at_ms),
-        "lastUsedAt": key.last_used_at_ms.map(rfc3339),
+        "lastUsedAt": key.last_used_at_ms.map(|at_ms| rfc3339(at_ms.max(key.created_at_ms))),
     })
 }
