@@ -128,8 +128,13 @@ impl OciDriver {
                 name: "runtime".to_owned(),
                 available: is_found,
                 detail: version.unwrap_or_else(|reason| reason),
-                hint: (!is_found)
-                    .then(|| format!("install {}, or use the native driver, which needs nothing", self.name)),
+                hint: match refusal(&self.name) {
+                    _ if is_found => None,
+                    Some(_) => Some("use the native driver, runc or crun".to_owned()),
+                    None => {
+                        Some(format!("install {}, or use the native driver, which needs nothing", self.name))
+                    }
+                },
             },
             Capability {
                 name: "root".to_owned(),

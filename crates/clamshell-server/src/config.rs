@@ -92,7 +92,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Region in ARNs and signatures.
     pub region: Region,
-    /// Driver of runtimes that name none: `native`, `runc`, `crun` or `runsc`.
+    /// Driver of runtimes that name none: `native`, `runc` or `crun`.
     pub driver: String,
     /// Limits of the runtime `default`, and of declared ones that set none.
     pub limits: Limits,

@@ -40,10 +40,17 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<i32, Failure> {
 
 fn render(report: &Value) -> String {
     let mut text = String::new();
-    for driver in report["reports"].as_array().into_iter().flatten() {
+    let all = |driver: &Value| driver["capabilities"].as_array().cloned().unwrap_or_default();
+    let drivers: Vec<&Value> = report["reports"].as_array().into_iter().flatten().collect();
+    let first = drivers.first().map(|driver| all(driver)).unwrap_or_default();
+    for (index, driver) in drivers.iter().enumerate() {
         let state = if driver["usable"] == true { "usable" } else { "not usable here" };
         text.push_str(&format!("{}: {state}\n", output::text(driver, "driver")));
-        let capabilities: Vec<&Value> = driver["capabilities"].as_array().into_iter().flatten().collect();
+        let capabilities = all(driver);
+        // What the first one said already is not said again.
+        let is_new = |one: &&Value| index == 0 || !first.contains(one);
+        let has_more = !capabilities.iter().all(|one| is_new(&one));
+        let capabilities: Vec<&Value> = capabilities.iter().filter(is_new).collect();
         let names = capabilities.iter().map(|one| output::text(one, "name").chars().count());
         let width = names.max().unwrap_or(0);
         for capability in capabilities {
@@ -54,6 +61,9 @@ fn render(report: &Value) -> String {
             if capability["available"] != true && !hint.is_empty() {
                 text.push_str(&format!("      {:<width$}  hint: {hint}\n", ""));
             }
+        }
+        if has_more && driver["usable"] == true {
+            text.push_str("      the rest as above\n");
         }
     }
     text
@@ -72,6 +82,22 @@ mod tests {
         assert_eq!(
             render(&report),
             "native: usable\n  ok  pids limit  cgroup v2\n  --  fuse        no device\n                  hint: modprobe fuse\n"
+        );
+    }
+
+    #[test]
+    fn what_drivers_have_in_common_is_told_once() {
+        let seccomp =
+            serde_json::json!({"name": "seccomp", "available": true, "detail": "filter", "hint": null});
+        let root = serde_json::json!({"name": "root", "available": true, "detail": "yes", "hint": null});
+        let report = serde_json::json!({"reports": [
+            {"driver": "native", "usable": true, "capabilities": [seccomp]},
+            {"driver": "runc", "usable": true, "capabilities": [root, seccomp]},
+            {"driver": "crun", "usable": false, "capabilities": [root, seccomp]},
+        ]});
+        assert_eq!(
+            render(&report),
+            "native: usable\n  ok  seccomp  filter\nrunc: usable\n  ok  root  yes\n      the rest as above\ncrun: not usable here\n  ok  root  yes\n"
         );
     }
 }

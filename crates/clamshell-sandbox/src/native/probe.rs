@@ -32,8 +32,11 @@ pub(super) fn report(privilege: &Privilege, layout: &Layout, data_dir: &Path) ->
     capabilities.push(Capability {
         name: "disk limit".to_owned(),
         available: false,
-        detail: "workspace sizes are checked from time to time, not enforced by the file system".to_owned(),
-        hint: Some("put the data folder on a file system of its own".to_owned()),
+        detail: "workspace_mib and scratch_mib are told and not enforced".to_owned(),
+        hint: Some(
+            "put the data folder on a file system of its own, so that a full one harms nothing else"
+                .to_owned(),
+        ),
     });
     let kvm = Path::new("/dev/kvm").exists();
     capabilities.push(Capability {
