@@ -49,8 +49,8 @@ pub(crate) struct ServerArgs {
     /// Region of signatures [default: the server's]
     #[arg(long, global = true)]
     pub(crate) region: Option<String>,
-    /// Data directory of the local server
-    #[arg(long, value_name = "DIR", env = "CLAMSHELL_DATA_DIR", global = true, hide_env_values = true)]
+    /// Data directory of the local server [env: CLAMSHELL_DATA_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long, global = true)]
@@ -157,13 +157,18 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> i32 {
     let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let json = arguments.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     if json && !shown {
-        let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        output::print_json(&serde_json::json!({"success": false, "error": line}));
+        let text = usage_in_one_line(&error.render().to_string());
+        output::print_json(&serde_json::json!({"success": false, "error": text}));
     } else {
         let _ = error.print();
     }
     i32::from(!shown)
+}
+
+/// What is wrong, without tips and usage: names of missing arguments stand in lines of their own.
+fn usage_in_one_line(text: &str) -> String {
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]
@@ -182,6 +187,16 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
         }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_line() {
+        let check = |line: &str, expect: &str| {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(usage_in_one_line(&error.render().to_string()), expect);
+        };
+        check("clamshell exec --bogus", "unexpected argument '--bogus' found");
+        check("clamshell sessions stop", "the following required arguments were not provided: <SESSION_ID>");
     }
 
     #[test]

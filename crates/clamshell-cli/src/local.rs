@@ -22,12 +22,24 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(25);
 /// An old log above this size is moved away at the next start, so two files bound the disk it takes.
 const LOG_BYTES_MAX: u64 = 16 << 20;
+/// What to do when the port is taken.
+pub(crate) const PORT_HINT: &str = "`clamshell serve --detach --listen 127.0.0.1:0` takes a free port";
 
-/// The data directory: flag (or its environment variable), else the server's default.
+/// The data directory that was named: by flag, else by its environment variable.
+///
+/// Read here and not by clap, which would print the flag as a required one in each usage line.
+pub(crate) fn named_data_dir(flag: Option<&Path>) -> Option<PathBuf> {
+    let variable = || std::env::var_os("CLAMSHELL_DATA_DIR").map(PathBuf::from);
+    let path = flag.map(Path::to_owned).or_else(variable).filter(|path| !path.as_os_str().is_empty())?;
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+/// The data directory: the named one, else the server's default.
 pub(crate) fn data_dir(flag: Option<&Path>) -> PathBuf {
-    let flag = flag.filter(|path| !path.as_os_str().is_empty());
-    let path = flag.map_or_else(default_data_dir, Path::to_owned);
-    std::path::absolute(&path).unwrap_or(path)
+    named_data_dir(flag).unwrap_or_else(|| {
+        let path = default_data_dir();
+        std::path::absolute(&path).unwrap_or(path)
+    })
 }
 
 /// What `server.json` says.
@@ -62,7 +74,11 @@ pub(crate) fn log_path(data_dir: &Path) -> PathBuf {
 /// Of several commands that do so at once, one starts it and the others find it running.
 pub(crate) async fn start(data_dir: &Path, flags: &[String]) -> Result<ServerInfo, Failure> {
     let deadline = Instant::now() + START_TIMEOUT;
-    let cannot = |error: io::Error| Failure::new("cannot start a server").because_of(&error);
+    let cannot = |error: io::Error| {
+        Failure::new(format!("cannot start a server on {}", data_dir.display()))
+            .because_of(&error)
+            .hint("--data-dir or CLAMSHELL_DATA_DIR names another folder")
+    };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(cannot)?;
     let _turn = wait_for_turn(data_dir, deadline).await.map_err(cannot)?;
     if let Some(info) = running(data_dir).await? {
@@ -81,6 +97,9 @@ pub(crate) async fn start(data_dir: &Path, flags: &[String]) -> Result<ServerInf
         let hint = format!("the log is {}", log.display());
         if let Some(status) = ended {
             let last = last_line(&log, log_start).unwrap_or_else(|| status.to_string());
+            let last = last.trim_start_matches("the server ended: ");
+            // The usual fault of a newcomer with two data directories, or two users of one machine.
+            let hint = if last.contains("Address already in use") { PORT_HINT.to_owned() } else { hint };
             return Err(Failure::new("the server did not start").because(last).hint(hint));
         }
         if Instant::now() > deadline {

@@ -13,8 +13,8 @@ use crate::{failure::Failure, local, output};
     after_help = "Examples:\n  eval \"$(clamshell env)\"                     in sh, bash, zsh\n  clamshell env --shell fish | source\n  clamshell env --shell json"
 )]
 pub(crate) struct EnvArgs {
-    /// Data directory of the local server
-    #[arg(long, value_name = "DIR", env = "CLAMSHELL_DATA_DIR", hide_env_values = true)]
+    /// Data directory of the local server [env: CLAMSHELL_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Form::Sh)]

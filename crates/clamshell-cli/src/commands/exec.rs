@@ -66,8 +66,8 @@ pub(crate) struct ExecArgs {
     /// Look on, read-only; with --it, --session-id and --shell-id
     #[arg(long)]
     watch: bool,
-    /// Data directory of the local server
-    #[arg(long, value_name = "DIR", env = "CLAMSHELL_DATA_DIR", hide_env_values = true)]
+    /// Data directory of the local server [env: CLAMSHELL_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<std::path::PathBuf>,
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn run(args: ExecArgs) -> Result<i32, Failure> {
         let hint_flags = HintFlags {
             region: Some(runtime.arn.region),
             endpoint_url: args.endpoint_url,
-            data_dir: args.data_dir.map(|path| path.display().to_string()),
+            data_dir: local::named_data_dir(args.data_dir.as_deref()).map(|path| path.display().to_string()),
             bearer_token: args.bearer_token.is_some(),
             detach_keys: (args.detach_keys != "^]").then(|| args.detach_keys.clone()),
         };

@@ -1,8 +1,8 @@
 //! `clamshell serve`: the server, in the foreground or in the background.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
-use clamshell_server::{Config, Overrides, local::ServerInfo};
+use clamshell_server::{Config, Overrides, RunError, local::ServerInfo};
 use clap::Args;
 
 use crate::{cli, failure::Failure, local, output};
@@ -67,7 +67,14 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
     cli::init_tracing(Some("info"));
     let runtime = threads()?;
     let result = runtime.block_on(clamshell_server::run(config));
-    result.map(|()| 0).map_err(|error| Failure::new("the server ended").because_of(&error))
+    // What still reads a disk by now must not keep the process.
+    runtime.shutdown_background();
+    result.map(|()| 0).map_err(|error| {
+        let failure = Failure::new("the server ended").because_of(&error);
+        let taken =
+            matches!(&error, RunError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse);
+        if taken { failure.hint("--listen 127.0.0.1:0 takes a free port") } else { failure }
+    })
 }
 
 async fn detach(args: &ServeArgs, config: &Config) -> Result<i32, Failure> {

@@ -17,6 +17,9 @@ use crate::{
 /// Shortest beginning of a session id that stands for it: long enough not to hit by chance.
 const PREFIX_CHARS_MIN: usize = 4;
 
+/// The states of a session, as the server writes them.
+const STATES: [&str; 5] = ["Provisioning", "Active", "Idle", "Stopping", "Stopped"];
+
 /// List, show, stop and remove sessions
 #[derive(Debug, Args)]
 #[command(
@@ -41,7 +44,7 @@ enum SessionsCommand {
         #[arg(long)]
         runtime: Option<String>,
         /// In one state: Provisioning, Active, Idle, Stopping or Stopped
-        #[arg(long)]
+        #[arg(long, value_parser = STATES, ignore_case = true, hide_possible_values = true)]
         state: Option<String>,
     },
     /// Show a session and what it uses
@@ -137,6 +140,7 @@ async fn list(client: &Client, state: Option<&str>) -> Result<Vec<Value>, Failur
         query.push(format!("runtime={}", percent_encode(&runtime)));
     }
     if let Some(state) = state {
+        let state = STATES.iter().find(|known| known.eq_ignore_ascii_case(state)).unwrap_or(&state);
         query.push(format!("state={}", percent_encode(state)));
     }
     let mut path = "/clamshell/v1/sessions".to_owned();
@@ -217,6 +221,10 @@ fn print_session(json: bool, session: &Value) {
     let degraded: Vec<&str> =
         session["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let cpu = usage["cpuUsageUs"].as_u64().map(|us| format!("{}.{:03} s", us / 1_000_000, us / 1000 % 1000));
+    let mut workspace = amount("workspaceBytes");
+    if let Some(limit) = usage["workspaceLimitBytes"].as_u64() {
+        workspace = format!("{workspace} of {} (not enforced)", output::bytes(limit));
+    }
     output::print_fields(&[
         ("session", text(session, "sessionId")),
         ("runtime", text(session, "runtimeArn")),
@@ -235,7 +243,7 @@ fn print_session(json: bool, session: &Value) {
         ("CPU used", cpu.unwrap_or_default()),
         ("memory", amount("memoryBytes")),
         ("processes", text(usage, "pids")),
-        ("workspace", amount("workspaceBytes")),
+        ("workspace", workspace),
         ("does not hold here", degraded.join("; ")),
     ]);
 }

@@ -18,8 +18,8 @@ const POLL: Duration = Duration::from_millis(25);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  clamshell stop\n  clamshell stop --json")]
 pub(crate) struct StopArgs {
-    /// Data directory of the local server
-    #[arg(long, value_name = "DIR", env = "CLAMSHELL_DATA_DIR", hide_env_values = true)]
+    /// Data directory of the local server [env: CLAMSHELL_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long)]
