@@ -79,7 +79,7 @@ impl Registry {
         };
         let compute = Compute { sandbox: Arc::new(sandbox), guest, ended: CancellationToken::new() };
         let now_ms = self.now_ms();
-        {
+        let generation = {
             let mut state = session.lock();
             match since {
                 None => {
@@ -96,14 +96,15 @@ impl Registry {
             state.record.stopped_at_ms = None;
             state.compute = Some(compute.clone());
             state.generation += 1;
-        }
+            state.generation
+        };
         session.note_change();
         let registry = Arc::clone(self);
         let session = Arc::clone(session);
         self.tasks.spawn(async move {
             let shutdown = registry.shutdown.clone();
             tokio::select! {
-                () = session.driver.wait(&compute.sandbox) => registry.sandbox_gone(&session).await,
+                () = session.driver.wait(&compute.sandbox) => registry.sandbox_gone(&session, generation).await,
                 // An asked-for stop, or the server's end: the sandbox is not ours to watch any more.
                 () = compute.ended.cancelled() => {}
                 () = shutdown.cancelled() => {}
@@ -111,8 +112,15 @@ impl Registry {
         });
     }
 
-    async fn sandbox_gone(self: &Arc<Self>, session: &Arc<Session>) {
-        let decision = session.lock().lifecycle.stop();
+    async fn sandbox_gone(self: &Arc<Self>, session: &Arc<Session>, generation: u64) {
+        let decision = {
+            let mut state = session.lock();
+            // News of an old sandbox must not end the one that came after it.
+            if state.generation != generation {
+                return;
+            }
+            state.lifecycle.stop()
+        };
         if decision == clamshell_domain::StopDecision::Stop {
             tracing::warn!(session = %session.key().session_id, "sandbox ended on its own");
             if let Err(error) = self.end_compute(session, StopReason::Lost).await {

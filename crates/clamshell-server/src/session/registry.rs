@@ -146,40 +146,57 @@ impl Registry {
         if self.shutdown.is_cancelled() {
             return Err(CallError::ShuttingDown);
         }
-        let session = match self.get(&key) {
-            Some(session) => session,
-            None => self.make(key, &runtime).await?,
-        };
-        let provision = {
-            let mut state = session.lock();
-            match state.lifecycle.call(self.now_ms()) {
-                CallDecision::Conflict => return Err(CallError::Conflict),
-                CallDecision::Proceed => false,
-                CallDecision::Provision => {
-                    state.lifecycle.reset_configuration(runtime.lifecycle);
-                    state.runtime = runtime;
-                    true
-                }
-            }
-        };
-        if provision {
-            let (told, result) = oneshot::channel();
-            let registry = Arc::clone(self);
-            let session = Arc::clone(&session);
-            self.tasks.spawn(async move {
-                let outcome = registry.provision(&session).await;
-                if told.send(outcome).is_err() {
-                    // The caller hung up: the compute stays, but nobody is being served.
-                    session.lock().lifecycle.call_ended(registry.now_ms());
-                }
-            });
-            result.await.map_err(|_| CallError::ShuttingDown)??;
+        let known = self.get(&key);
+        if let Some(session) = &known
+            && let Some(call) = self.enter(session, &runtime)?
+        {
+            return Ok(call);
         }
-        let (compute, generation) = {
+        // In a task of its own, so that a caller that hangs up half-way leaves no session half-made: the compute stays, and
+        // the call that nobody takes ends when it is dropped.
+        let registry = Arc::clone(self);
+        let made = self.tasks.spawn(async move {
+            let session = match known {
+                Some(session) => session,
+                None => {
+                    let session = registry.make(key, &runtime).await?;
+                    if let Some(call) = registry.enter(&session, &runtime)? {
+                        return Ok(call);
+                    }
+                    session
+                }
+            };
+            registry.provision(&session).await?;
             let state = session.lock();
-            (state.compute.clone().ok_or(CallError::Conflict)?, state.generation)
-        };
-        Ok(Call { session, registry: Arc::clone(self), generation, compute })
+            let compute = state.compute.clone().ok_or(CallError::Conflict)?;
+            let generation = state.generation;
+            drop(state);
+            Ok(Call { session, registry, generation, compute })
+        });
+        made.await.unwrap_or(Err(CallError::ShuttingDown))
+    }
+
+    /// Counts a call; `None` when its compute must be made first.
+    fn enter(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        runtime: &Arc<Runtime>,
+    ) -> Result<Option<Call>, CallError> {
+        let mut state = session.lock();
+        match state.lifecycle.call(self.now_ms()) {
+            CallDecision::Conflict => Err(CallError::Conflict),
+            CallDecision::Proceed => {
+                let compute = state.compute.clone().ok_or(CallError::Conflict)?;
+                let generation = state.generation;
+                let (session, registry) = (Arc::clone(session), Arc::clone(self));
+                Ok(Some(Call { session, registry, generation, compute }))
+            }
+            CallDecision::Provision => {
+                state.lifecycle.reset_configuration(runtime.lifecycle);
+                state.runtime = Arc::clone(runtime);
+                Ok(None)
+            }
+        }
     }
 
     /// Ends the compute of a session and returns when it is gone.
@@ -212,6 +229,15 @@ impl Registry {
     /// # Errors
     /// [`StopError::Conflict`], [`StopError::Failed`].
     pub(crate) async fn remove(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), StopError> {
+        let (registry, session) = (Arc::clone(self), Arc::clone(session));
+        // In a task of its own: a caller that hangs up half-way must not leave a session that is being removed for ever.
+        let removed = self.tasks.spawn(async move { registry.remove_whole(&session).await });
+        removed
+            .await
+            .unwrap_or_else(|_| Err(StopError::Failed { reason: "server is shutting down".to_owned() }))
+    }
+
+    async fn remove_whole(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), StopError> {
         match self.stop(session, StopReason::Requested).await {
             Ok(()) | Err(StopError::NotRunning) => {}
             Err(error) => return Err(error),
