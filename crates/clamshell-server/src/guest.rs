@@ -20,6 +20,9 @@ use tokio::{
 /// CPU by its own programs still answers within this.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Characters kept of a refusal; those of our guest are far shorter.
+const REFUSAL_CHARS_MAX: usize = 200;
+
 /// Bytes read from the guest at once: two full data frames.
 const READ_BYTES: usize = 128 * 1024;
 
@@ -79,7 +82,7 @@ impl GuestAddress {
                 GuestReader { stream: reader, decoder: Decoder::new(), buffer: vec![0; READ_BYTES] };
             match reader.next().await? {
                 Some(Frame::Reply(reply)) => match *reply {
-                    Reply::Error(error) => Err(GuestError::Refused(error)),
+                    Reply::Error(error) => Err(GuestError::Refused(plain(error))),
                     reply => Ok((reply, GuestConnection { reader, writer: GuestWriter { stream: writer } })),
                 },
                 Some(_) => Err(GuestError::Unexpected),
@@ -88,6 +91,12 @@ impl GuestAddress {
         };
         timeout(REPLY_TIMEOUT, asked).await.map_err(|_| GuestError::Timeout)?
     }
+}
+
+/// A refusal whose words are fit for a log: a guest may send a megabyte of them, and what a terminal would obey.
+fn plain(mut error: WireError) -> WireError {
+    error.message = error.message.chars().filter(|char| !char.is_control()).take(REFUSAL_CHARS_MAX).collect();
+    error
 }
 
 /// A connection after the answer.
@@ -108,6 +117,14 @@ pub(crate) struct GuestReader {
 }
 
 impl GuestReader {
+    /// The next frame of a guest that has nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`GuestReader::next`], and [`GuestError::Timeout`].
+    pub(crate) async fn next_soon(&mut self) -> Result<Option<Frame>, GuestError> {
+        timeout(REPLY_TIMEOUT, self.next()).await.map_err(|_| GuestError::Timeout)?
+    }
+
     /// The next frame; `None` when the guest has hung up. Cancel-safe.
     ///
     /// # Errors

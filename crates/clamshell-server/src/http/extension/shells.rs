@@ -10,6 +10,7 @@ use clamshell_term::{
     log::{Event, EventKind, LogReader},
 };
 use clamshell_wire::AwsError;
+use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -33,6 +34,9 @@ const CLOSE_GRACE_MS: u64 = 1_000;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_MAX: usize = 8;
 
+/// Sessions asked for their shells at once: guests that do not answer cost one wait together and not one each.
+const SESSIONS_AT_ONCE: usize = 64;
+
 /// Records of a recording read at once.
 const EVENTS_AT_ONCE: usize = 1024;
 
@@ -41,12 +45,17 @@ pub(super) async fn list_all(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> 
         None => None,
         Some(name) => Some(ask.app.named_target(name, None).await?.runtime.runtime_id.clone()),
     };
+    let sessions = ask.app.registry.list().into_iter();
+    let sessions =
+        sessions.filter(|session| runtime.as_ref().is_none_or(|id| session.key().runtime_id == *id));
+    let asked = futures_util::stream::iter(sessions).map(async |session| {
+        let shells = session.shells().await;
+        (session, shells)
+    });
+    let mut answers = std::pin::pin!(asked.buffered(SESSIONS_AT_ONCE));
     let mut shells = Vec::new();
-    for session in ask.app.registry.list() {
-        if runtime.as_ref().is_some_and(|id| session.key().runtime_id != *id) {
-            continue;
-        }
-        match session.shells().await {
+    while let Some((session, listed)) = answers.next().await {
+        match listed {
             Ok(views) => shells.extend(views.iter().map(|shell| view(ask.app, &session, shell))),
             // One guest that does not answer must not hide the others.
             Err(error) => {
@@ -93,7 +102,7 @@ pub(super) async fn screen(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resu
     if !matches!(reply, Reply::Shell(_)) {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     }
-    match guest.reader.next().await? {
+    match guest.reader.next_soon().await? {
         Some(Frame::Screen { offset, bytes }) => {
             let mut response = response::bytes(StatusCode::OK, "application/octet-stream", bytes);
             put_offset(&mut response, offset);
