@@ -14,9 +14,10 @@ use clamshell_wire::{
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{ApiError, ApiRequest, response::Body};
+use super::{ApiError, ApiRequest, chain, response::Body};
 use crate::{
     app::{App, Target},
     environment,
@@ -33,6 +34,11 @@ const OUTPUT_BYTES_MAX: u64 = 100_000_000;
 
 /// Activity of a command that says nothing is noted so often.
 const STILL_RUNNING: Duration = Duration::from_secs(20);
+
+/// How long a client may take nothing: the longest time that a command itself may have, and less once there is only
+/// the rest of a stopped session to take.
+const PATIENCE: Patience =
+    Patience { while_running: Duration::from_secs(3600), after_end: Duration::from_secs(30) };
 
 /// Trace headers that come back as they were sent.
 const ECHOED: [&str; 4] = [headers::TRACE_ID, headers::TRACEPARENT, headers::TRACESTATE, headers::BAGGAGE];
@@ -108,7 +114,9 @@ pub(super) async fn start(
 /// Moves output from the guest to the client until either ends. Hanging up on the guest ends the command.
 async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>) {
     let mut events = CommandEvents::new();
-    if client.send(events.content_start()).await.is_err() {
+    let ended = call.compute.ended.clone();
+    let client = Client { messages: client, ended: &ended, patience: PATIENCE };
+    if client.deliver(events.content_start()).await.is_err() {
         return;
     }
     let GuestConnection { mut reader, writer: _writer } = guest;
@@ -116,7 +124,7 @@ async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>)
     loop {
         let frame = tokio::select! {
             frame = reader.next() => frame,
-            () = client.closed() => return,
+            () = client.messages.closed() => return,
             () = tokio::time::sleep(STILL_RUNNING) => {
                 call.activity();
                 continue;
@@ -125,11 +133,11 @@ async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>)
         let last = match frame {
             Ok(Some(Frame::Stdout(bytes))) => {
                 sent += bytes.len() as u64;
-                deliver(&client, events.deltas(OutputStream::Stdout, &bytes)).await
+                client.deliver(events.deltas(OutputStream::Stdout, &bytes)).await
             }
             Ok(Some(Frame::Stderr(bytes))) => {
                 sent += bytes.len() as u64;
-                deliver(&client, events.deltas(OutputStream::Stderr, &bytes)).await
+                client.deliver(events.deltas(OutputStream::Stderr, &bytes)).await
             }
             Ok(Some(Frame::Exit(exit))) => {
                 let (code, status) = if exit.timed_out {
@@ -137,16 +145,17 @@ async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>)
                 } else {
                     (exit.code, CommandStatus::Completed)
                 };
-                let _ = deliver(&client, events.content_stop(code, status)).await;
+                let _ = client.deliver(events.content_stop(code, status)).await;
                 return;
             }
             Ok(None) | Err(_) if call.compute.ended.is_cancelled() => {
-                fail(&client, &mut events, "The session was stopped").await;
+                client.fail(&mut events, "The session was stopped").await;
                 return;
             }
             other => {
-                tracing::warn!(?other, "guest broke off a command");
-                fail(&client, &mut events, "The runtime cannot be reached").await;
+                let error = other.err().map(|error| chain(&error));
+                tracing::warn!(error, "guest broke off a command");
+                client.fail(&mut events, "The runtime cannot be reached").await;
                 return;
             }
         };
@@ -154,19 +163,70 @@ async fn stream(call: Call, guest: GuestConnection, client: mpsc::Sender<Bytes>)
             return;
         }
         if sent > OUTPUT_BYTES_MAX {
-            fail(&client, &mut events, "The output of the command is above 100 MB").await;
+            client.fail(&mut events, "The output of the command is above 100 MB").await;
             return;
         }
     }
 }
 
-async fn fail(client: &mpsc::Sender<Bytes>, events: &mut CommandEvents, message: &str) {
-    let _ = deliver(client, events.exception(ErrorCode::RuntimeClientError, message)).await;
+/// Where the messages of one command go.
+struct Client<'a> {
+    messages: mpsc::Sender<Bytes>,
+    /// Cancelled when the session's compute ends.
+    ended: &'a CancellationToken,
+    patience: Patience,
 }
 
-async fn deliver(client: &mpsc::Sender<Bytes>, messages: Bytes) -> Result<(), ()> {
-    if messages.is_empty() {
-        return Ok(());
+#[derive(Clone, Copy)]
+struct Patience {
+    while_running: Duration,
+    after_end: Duration,
+}
+
+impl Client<'_> {
+    async fn fail(&self, events: &mut CommandEvents, message: &str) {
+        let _ = self.deliver(events.exception(ErrorCode::RuntimeClientError, message)).await;
     }
-    client.send(messages).await.map_err(|_| ())
+
+    /// Waits for room. `Err` when the client is gone, or takes nothing: it must not hold its session awake for ever, nor
+    /// outlive it.
+    async fn deliver(&self, messages: Bytes) -> Result<(), ()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let after_end = async {
+            self.ended.cancelled().await;
+            tokio::time::sleep(self.patience.after_end).await;
+        };
+        tokio::select! {
+            sent = self.messages.send(messages) => sent.map_err(|_| ()),
+            () = tokio::time::sleep(self.patience.while_running) => Err(()),
+            () = after_end => Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn deliver_to_idle(ended: bool, patience: Patience) -> Result<(), ()> {
+        let (messages, _idle) = mpsc::channel(1);
+        let token = CancellationToken::new();
+        let client = Client { messages, ended: &token, patience };
+        client.deliver(Bytes::from_static(b"first")).await.unwrap();
+        if ended {
+            token.cancel();
+        }
+        client.deliver(Bytes::from_static(b"second")).await
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (now, never) = (Duration::ZERO, Duration::from_secs(1_000_000));
+        let running = Patience { while_running: now, after_end: never };
+        assert_eq!(deliver_to_idle(false, running).await, Err(()));
+        let after_end = Patience { while_running: never, after_end: now };
+        assert_eq!(deliver_to_idle(true, after_end).await, Err(()));
+    }
 }
