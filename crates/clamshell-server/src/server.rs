@@ -16,6 +16,7 @@ use clamshell_domain::{
 };
 use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
 use clamshell_store::{MasterKey, MasterKeyError, Store, StoreError};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -37,6 +38,12 @@ use crate::{
 
 /// A client has this long to say its request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whoever has not proved by then who they are loses the connection, so that strangers cannot fill the places below.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests of strangers have this much longer to end, the bodies being sent included.
+const STRANGER_FAREWELL: Duration = Duration::from_secs(45);
 
 /// A TLS handshake has this long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -297,10 +304,11 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let shutdown = app.shutdown.clone();
-    let spoken = CancellationToken::new();
-    let first = spoken.clone();
-    let service = hyper::service::service_fn(move |request| {
+    let (spoken, proof) = (CancellationToken::new(), Proof::default());
+    let (first, prove) = (spoken.clone(), proof.clone());
+    let service = hyper::service::service_fn(move |mut request: ::http::Request<Incoming>| {
         first.cancel();
+        request.extensions_mut().insert(prove.clone());
         http::handle(Arc::clone(&app), request)
     });
     // The timer of HTTP/1 starts once the version is known; a client that says nothing must not hold its place for ever.
@@ -311,9 +319,18 @@ where
     };
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
+    // A version of HTTP with streams lets a client wait without end, and one that reads no answers is never done either.
+    let stranger = proof.missing_after(PROOF_TIMEOUT);
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = silent => return tracing::debug!("client sent no request"),
+        () = stranger => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = proof.missing_after(STRANGER_FAREWELL) => return tracing::debug!("stranger was cut off"),
+            }
+        }
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -321,6 +338,24 @@ where
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "connection ended badly");
+    }
+}
+
+/// Whether a request of this connection was signed with an active key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Proof(CancellationToken);
+
+impl Proof {
+    /// One was.
+    pub(crate) fn give(&self) {
+        self.0.cancel();
+    }
+
+    /// Resolves when there is none by then, and otherwise never.
+    async fn missing_after(&self, limit: Duration) {
+        if tokio::time::timeout(limit, self.0.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use http::{header, request::Parts};
 use hyper::body::Incoming;
 
 use super::ApiError;
-use crate::app::App;
+use crate::{app::App, server::Proof};
 
 /// Verifies the signature of a request without a body, an upgrade for instance.
 ///
@@ -79,6 +79,9 @@ impl Claimed {
         let request = request(parts, &headers, body);
         let secret = self.secret.expose_text().ok_or(ApiError::Internal("secret access key is not text"))?;
         self.signature.verify(&request, secret, app.now_ms(), app.region.as_str())?;
+        if let Some(proof) = parts.extensions.get::<Proof>() {
+            proof.give();
+        }
         app.note_key_use(&self.key);
         Ok(())
     }

@@ -272,6 +272,41 @@ async fn silence_is_cut_off() {
     }
 }
 
+/// Streams let a client wait for ever between two requests: only who signed one may.
+#[tokio::test]
+async fn strangers_lose_their_place_and_clients_keep_it() {
+    let server = InProcess::start("").await;
+    let list = Call::new("GET", "/clamshell/v1/sessions");
+    let (mut stranger, mut stranger_ends) = idle_http2(&server, &list, 403).await;
+    let (mut client, _client_goes_on) = idle_http2(&server, &list.signed(&server.root()), 200).await;
+    within("stranger is cut off", LIMIT, stranger_ends.join_next()).await;
+    let health = format!("http://{}/clamshell/v1/health", server.client.authority);
+    let health = || request(&Call::new("GET", health.as_str()), &health);
+    assert!(stranger.send_request(health()).await.is_err());
+    assert_eq!(client.send_request(health()).await.unwrap().status(), 200);
+}
+
+/// A connection on which one request was answered with `status`.
+async fn idle_http2(
+    server: &InProcess,
+    call: &Call,
+    status: u16,
+) -> (hyper::client::conn::http2::SendRequest<Full<Bytes>>, JoinSet<()>) {
+    let authority = &server.client.authority;
+    let stream = TokioIo::new(TcpStream::connect(authority).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    let mut call = call.clone();
+    call.headers.retain(|(name, _)| name != "host");
+    let uri = format!("http://{authority}{}", call.path);
+    assert_eq!(whole(sender.send_request(request(&call, &uri)).await.unwrap()).await.status, status);
+    (sender, tasks)
+}
+
 /// A command being streamed: what came so far, the rest, and the task of its connection.
 struct Streaming {
     body: Incoming,
