@@ -8,8 +8,8 @@ mod attempts;
 mod exhaustion;
 mod leftovers;
 mod ordinary;
-mod prelude;
 mod target;
+mod vocabulary;
 
 use std::{
     io::{BufRead, BufReader},
@@ -97,17 +97,17 @@ impl Scene {
     }
 
     fn inside(&self, user: User, attempt: &Attempt) -> Outcome {
-        Outcome::of(&self.target.perl(user, &prelude::script(attempt.script), &self.facts))
+        Outcome::of(&self.target.perl(user, &vocabulary::script(attempt.script), &self.facts))
     }
 
     fn in_neighbor(&self, attempt: &Attempt) -> Outcome {
-        Outcome::of(&self.neighbor.perl(User::Root, &prelude::script(attempt.script), &self.facts))
+        Outcome::of(&self.neighbor.perl(User::Root, &vocabulary::script(attempt.script), &self.facts))
     }
 
     fn outside(&self, attempt: &Attempt) -> Outcome {
         let mut facts = self.facts.clone();
         facts.insert("WORKSPACE".to_owned(), self.target.workspace().to_str().unwrap().to_owned());
-        Outcome::of(&perl_outside(&prelude::script(attempt.script), &facts))
+        Outcome::of(&perl_outside(&vocabulary::script(attempt.script), &facts))
     }
 }
 

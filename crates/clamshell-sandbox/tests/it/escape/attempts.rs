@@ -26,7 +26,7 @@ pub(super) enum Proof {
 pub(super) struct Attempt {
     pub(super) name: &'static str,
     pub(super) proof: Proof,
-    /// Perl, after the words of the prelude.
+    /// Perl, after the words of the vocabulary.
     pub(super) script: &'static str,
 }
 

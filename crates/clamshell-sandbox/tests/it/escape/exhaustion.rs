@@ -6,8 +6,8 @@ use clamshell_domain::Limits;
 use clamshell_protocol::{Guard, User};
 
 use super::{
-    prelude,
     target::{Facts, Maker, Target},
+    vocabulary,
 };
 use crate::sandbox::until;
 
@@ -99,7 +99,7 @@ fn orphans_are_buried() {
 #[test]
 fn signals_do_not_end_the_guest() {
     each("signals_do_not_end_the_guest", super::limits(), |target| {
-        let all = prelude::script(
+        let all = vocabulary::script(
             "for my $n (1 .. 64) { kill $n, 1 } for (1 .. 100) { select(undef, undef, undef, 0.01) } print 'sent'",
         );
         assert_eq!(target.perl(User::Agent, &all, &Facts::new()).stdout, "sent");
@@ -118,13 +118,13 @@ const SOME_WATCHES: &str = "my $n = 0; for (1 .. 10) { $n++ if call('inotify_ini
 fn file_watches_of_one_sandbox_are_not_those_of_another() {
     let test = "file_watches_of_one_sandbox_are_not_those_of_another";
     each(test, super::limits(), |target| {
-        let take = prelude::script(TAKE_WATCHES);
+        let take = vocabulary::script(TAKE_WATCHES);
         let start = format!(
             "cat > /tmp/take <<'END'\n{take}\nEND\nsetsid perl /tmp/take > /dev/null 2>&1 < /dev/null &"
         );
         target.sh(User::Root, &start);
         assert!(until(|| target.sh(User::Root, "test -s /tmp/taken").code == 0));
-        let some = prelude::script(SOME_WATCHES);
+        let some = vocabulary::script(SOME_WATCHES);
         for maker in MAKERS {
             let Some(other) = Target::new(test, maker, super::limits()) else { continue };
             let said = other.perl(User::Root, &some, &Facts::new());

@@ -126,7 +126,8 @@ pub(super) const PROCESSES: &[Attempt] = &[
         "keys and homes of the machine",
         Depends("there are some"),
         r"
-        readable(glob('/etc/ssh/*_key /root/.ssh/* /root/.bash_history /root/.aws/* /root/.netrc /root/.gitconfig /etc/ssl/private/* /etc/machine-id /etc/sudoers'))",
+        my $home = '/root';
+        readable(glob(qq{/etc/ssh/*_key $home/.ssh/* $home/.bash_history $home/.aws/* $home/.netrc $home/.gitconfig /etc/ssl/private/* /etc/machine-id /etc/sudoers}))",
     ),
     attempt(
         "homes of people",
