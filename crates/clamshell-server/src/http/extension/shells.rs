@@ -48,7 +48,7 @@ pub(super) async fn list_all(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> 
     let sessions = ask.app.registry.list().into_iter();
     let sessions =
         sessions.filter(|session| runtime.as_ref().is_none_or(|id| session.key().runtime_id == *id));
-    let asked = futures_util::stream::iter(sessions).map(async |session| {
+    let asked = futures_util::stream::iter(sessions).map(|session| async move {
         let shells = session.shells().await;
         (session, shells)
     });
