@@ -38,14 +38,26 @@ impl Trash {
                 Ok(_) => {}
             }
             fs::create_dir_all(&self.path)?;
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let target = self.path.join(format!("{name}-{part}-{}-{number}", std::process::id()));
-            fs::rename(&source, &target)?;
+            let target = self.put(&source, &format!("{name}-{part}"))?;
             if part == "run" {
                 run = Some(target);
             }
         }
         Ok(run)
+    }
+
+    /// Moves something to a name that nothing has. In a container every server has the same process id, so that of an
+    /// earlier one may be taken.
+    fn put(&self, source: &Path, name: &str) -> io::Result<PathBuf> {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let target = self.path.join(format!("{name}-{}-{number}", std::process::id()));
+            match fs::rename(source, &target) {
+                Ok(()) => return Ok(target),
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Starts a process that empties the folder. When one is at it already, the new one ends at once.
@@ -80,4 +92,23 @@ fn remover(binary: &Path) -> tokio::process::Command {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_server_left_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = folder.path().join("session");
+        let name = StorageId::parse("abcdefghijklmnopqrst").unwrap();
+        for server in 0..2 {
+            fs::create_dir_all(session.join("run")).unwrap();
+            fs::write(session.join("run/file"), server.to_string()).unwrap();
+            let run = Trash::new(folder.path()).take(&session, &name).unwrap().unwrap();
+            assert_eq!(fs::read_to_string(run.join("file")).unwrap(), server.to_string());
+            assert!(!session.join("run").exists());
+        }
+    }
 }
