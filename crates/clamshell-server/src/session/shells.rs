@@ -12,6 +12,9 @@ use crate::guest::GuestError;
 /// Most shells listed per session; a guest keeps fewer, and what lies on disk may have been made by anybody.
 const LISTED_MAX: usize = 256;
 
+/// Bytes kept of a shell's command line: a list of 256 with the longest there can be would take gigabytes.
+const ARGV_BYTES_MAX: usize = 4096;
+
 /// Whether somebody is at a shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShellState {
@@ -54,7 +57,8 @@ impl Session {
         if let Some(compute) = self.compute() {
             let (reply, _) = compute.guest.ask(Request::ShellList).await?;
             let Reply::Shells { shells: listed } = reply else { return Err(GuestError::Unexpected) };
-            for info in listed.into_iter().take(LISTED_MAX) {
+            for mut info in listed.into_iter().take(LISTED_MAX) {
+                info.argv = front(info.argv);
                 if ShellId::parse(info.shell_id.as_str()).is_err() {
                     continue;
                 }
@@ -101,7 +105,7 @@ impl Session {
             info: ShellInfo {
                 shell_id: shell_id.to_string(),
                 pid: meta.pid,
-                argv: meta.argv,
+                argv: front(meta.argv),
                 cols: meta.cols,
                 rows: meta.rows,
                 created_at_ms: meta.created_at_ms,
@@ -119,5 +123,31 @@ impl Session {
             end: Some(exit.map_or(ShellEnd::SessionEnded, ShellEnd::Exited)),
             ended_at_ms: meta.ended_at_ms,
         })
+    }
+}
+
+/// The first arguments, as far as they fit.
+fn front(argv: Vec<String>) -> Vec<String> {
+    let mut room = ARGV_BYTES_MAX;
+    let fits = |argument: &String| {
+        // An empty one takes room in a list, too.
+        let left = room.checked_sub(argument.len() + 1);
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    argv.into_iter().take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_kept_as_far_as_they_fit() {
+        let check = |argv: Vec<String>, kept: usize| assert_eq!(front(argv).len(), kept);
+        check(vec!["/bin/bash".to_owned(), "-l".to_owned()], 2);
+        check(vec!["x".repeat(ARGV_BYTES_MAX)], 0);
+        check(vec!["x".to_owned(), "x".repeat(ARGV_BYTES_MAX), "x".to_owned()], 1);
+        check(vec![String::new(); 100_000], ARGV_BYTES_MAX);
     }
 }
