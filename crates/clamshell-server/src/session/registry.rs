@@ -262,9 +262,9 @@ impl Registry {
         let failed = |reason: String| StopError::Failed { reason };
         session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
         // One rename, so that a crash leaves either all of it or none; the driver empties the trash.
-        let moved = private_folder(&self.trash_dir).and_then(|()| {
-            std::fs::rename(session.folder(), self.trash_dir.join(format!("{}-all", spec.storage_id)))
-        });
+        // The time keeps it apart from what an earlier removal, that failed after this step, may have left there.
+        let target = self.trash_dir.join(format!("{}-all-{}", spec.storage_id, self.now_ms()));
+        let moved = private_folder(&self.trash_dir).and_then(|()| std::fs::rename(session.folder(), &target));
         match moved {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(failed(error.to_string()));
