@@ -63,6 +63,7 @@ pub struct NativeDriver {
     privilege: Privilege,
     layout: Layout,
     trash: Trash,
+    spare: keeper::Spare,
     binary: OnceLock<PathBuf>,
 }
 
@@ -76,6 +77,7 @@ impl NativeDriver {
             privilege: Privilege::detect(),
             layout: Layout::detect(),
             trash: Trash::new(&data_dir),
+            spare: keeper::Spare::default(),
             binary: OnceLock::new(),
             guard: options.guard,
             data_dir,
@@ -110,7 +112,7 @@ impl NativeDriver {
         // out that it is not wanted.
         private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
         adapt(&mut keeper_spec)?;
-        let (guest_pid, degraded) = keeper::start(&keeper_spec).await?;
+        let (guest_pid, degraded) = keeper::start(&keeper_spec, &self.spare).await?;
         let Some(state) = process::read_state(&spec.session_dir) else {
             let _ = self.end(spec).await;
             return Err(setup("state file", "the keeper wrote none"));

@@ -1,6 +1,14 @@
 //! Starting a keeper and hearing its one line.
+//!
+//! One keeper is always started ahead and waits for its specification, so that starting a program is not part of
+//! what a caller waits for. When the server ends, the spare one reads the end of its input and ends too.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use clamshell_domain::CreateSandboxError;
 use clamshell_protocol::{KeeperReport, KeeperSpec};
@@ -17,11 +25,31 @@ const REPORT_WITHIN: Duration = Duration::from_secs(20);
 /// A report is one line; its notes are short.
 const REPORT_BYTES_MAX: u64 = 64 << 10;
 
-/// Starts a keeper; the guest's process id and what does not hold.
-pub(super) async fn start(spec: &KeeperSpec) -> Result<(u32, Vec<String>), CreateSandboxError> {
+/// The keeper that waits for a specification, with the program that it runs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spare(Arc<Mutex<Option<(PathBuf, Child)>>>);
+
+impl Spare {
+    fn take(&self, binary: &Path) -> Option<Child> {
+        let (path, mut child) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (path == binary && matches!(child.try_wait(), Ok(None))).then_some(child)
+    }
+
+    /// Starts the next one, in nobody's time. Where it cannot be started, the next sandbox starts its own.
+    fn refill(&self, binary: PathBuf) {
+        let spare = self.clone();
+        // Not awaited: it takes a millisecond, and a server that ends meanwhile ends what it started.
+        drop(tokio::task::spawn_blocking(move || {
+            let Ok(child) = spawn(&binary) else { return };
+            *spare.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((binary, child));
+        }));
+    }
+}
+
+fn spawn(binary: &Path) -> std::io::Result<Child> {
     // Nothing here that needs code between fork and exec: the standard library then uses posix_spawn. A
     // keeper that outlives this handle is reaped by the runtime's process driver.
-    let mut child = Command::new(&spec.binary)
+    Command::new(binary)
         .arg("keeper")
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -29,8 +57,25 @@ pub(super) async fn start(spec: &KeeperSpec) -> Result<(u32, Vec<String>), Creat
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| setup("start the keeper", error))?;
-    let report = tokio::time::timeout(REPORT_WITHIN, talk(&mut child, spec)).await;
+}
+
+/// Starts a keeper; the guest's process id and what does not hold.
+pub(super) async fn start(
+    spec: &KeeperSpec,
+    spare: &Spare,
+) -> Result<(u32, Vec<String>), CreateSandboxError> {
+    let binary = PathBuf::from(&spec.binary);
+    let mut child = match spare.take(&binary) {
+        Some(child) => child,
+        None => spawn(&binary).map_err(|error| setup("start the keeper", error))?,
+    };
+    let made = drive(&mut child, spec).await;
+    spare.refill(binary);
+    made
+}
+
+async fn drive(child: &mut Child, spec: &KeeperSpec) -> Result<(u32, Vec<String>), CreateSandboxError> {
+    let report = tokio::time::timeout(REPORT_WITHIN, talk(child, spec)).await;
     let failed = match report {
         Ok(Ok(KeeperReport::Ready { guest_pid, degraded })) => return Ok((guest_pid, degraded)),
         Ok(Ok(KeeperReport::Failed { stage, reason })) => CreateSandboxError::Setup { stage, reason },

@@ -32,7 +32,8 @@ pub(super) fn report(privilege: &Privilege, layout: &Layout, data_dir: &Path) ->
     capabilities.push(Capability {
         name: "disk limit".to_owned(),
         available: false,
-        detail: "workspace_mib and scratch_mib are told and not enforced".to_owned(),
+        detail: "held by watching, not by the kernel: a session may exceed it by what it writes in 2 s"
+            .to_owned(),
         hint: Some(
             "put the data folder on a file system of its own, so that a full one harms nothing else"
                 .to_owned(),
