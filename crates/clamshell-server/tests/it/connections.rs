@@ -1,6 +1,8 @@
 //! What connections may look like: HTTP/2, headers sent twice, presigned upgrades without the port, and the drain.
 
 use bytes::{Bytes, BytesMut};
+use clamshell_domain::{Clock, SystemClock};
+use clamshell_term::frame::ShellFrame;
 use clamshell_testkit::{ShellEvent, is_root, skip, within};
 use clamshell_wire::{
     event_stream::{CommandEvent, CommandEventReader},
@@ -269,6 +271,43 @@ async fn silence_is_cut_off() {
         let _ = within("connection is cut", LIMIT, stream.read_to_end(&mut answer)).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(answer.contains(expect) && !answer.contains(" 200 "), "{sent:?}: {answer}");
+    }
+}
+
+/// A clock that can be stopped.
+#[derive(Default)]
+struct StoppableClock(std::sync::atomic::AtomicU64);
+
+impl Clock for StoppableClock {
+    fn now_ms(&self) -> u64 {
+        match self.0.load(std::sync::atomic::Ordering::SeqCst) {
+            0 => SystemClock.now_ms(),
+            stopped_at_ms => stopped_at_ms,
+        }
+    }
+}
+
+/// The machine's clock may stand still, or be set back by an hour: a second is over all the same.
+#[tokio::test]
+async fn how_many_frames_a_client_may_send_does_not_hang_on_the_calendar() {
+    let Some(()) = sandboxes() else { return };
+    let clock = std::sync::Arc::new(StoppableClock::default());
+    let server = InProcess::start_at("", clock.clone()).await;
+    let mut shell = server.client.attach(SESSION, "paced", "create=true&from=end").await.unwrap();
+    clock.0.store(clock.now_ms(), std::sync::atomic::Ordering::SeqCst);
+    // Well below the limit of a second, and above it in all.
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(8));
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for _ in 0..300 {
+        pace.tick().await;
+        shell.send(&ShellFrame::Heartbeat).await.unwrap();
+        loop {
+            match within("heartbeat", LIMIT, shell.next()).await.unwrap() {
+                ShellEvent::Heartbeat => break,
+                ShellEvent::Closed(code) => unreachable!("closed with {code}"),
+                _ => {}
+            }
+        }
     }
 }
 
