@@ -209,6 +209,10 @@ pub struct ShellOpened {
     pub from_offset: u64,
     /// Offset up to which output had been handed to a writing attachment before this one.
     pub seen_offset: u64,
+    /// Bytes of this run that writing attachments could not be given any more, this attachment's included: what an
+    /// [`AttachFrom::Tail`] did not reach back to, and gaps met later. Never falls; 0 from a guest that does not count.
+    #[serde(default)]
+    pub dropped_bytes: u64,
     /// Columns now.
     pub cols: u16,
     /// Rows now.

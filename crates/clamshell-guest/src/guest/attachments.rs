@@ -66,6 +66,7 @@ impl Guest {
             stage,
             created,
             resized: None,
+            for_tail: matches!(from, AttachFrom::Tail(_)),
             progress_ms: self.now_ms,
         });
         shell.attached.push(id);
@@ -73,9 +74,18 @@ impl Guest {
             shell.detached_at_ms = None;
             shell.end_detached_at_ms = None;
         }
+        // Told below, in the offsets of the answer.
+        let skipped = access == Access::Write && matches!(from, AttachFrom::Tail(_)) && !created;
+        if skipped {
+            shell.dropped_bytes += cursor.saturating_sub(shell.seen_offset.max(shell.run_offset));
+        }
         if stage == Stage::CatchUp {
             let opened = opened(shell, created, cursor, end);
             connection.push(&Frame::Reply(Box::new(Reply::Shell(opened))));
+        }
+        if skipped {
+            // Counted once, even if this client never reads the answer.
+            shell.seen_offset = shell.seen_offset.max(cursor);
         }
         self.pump(id);
     }
@@ -158,6 +168,7 @@ fn opened(shell: &Shell, created: bool, from_offset: u64, end_offset: u64) -> Sh
         end_offset,
         from_offset: from_offset.max(start_offset),
         seen_offset: shell.seen_offset,
+        dropped_bytes: shell.dropped_bytes,
         cols: shell.cols,
         rows: shell.rows,
     }
@@ -210,8 +221,7 @@ fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>
     }
     let start = shell.log.start();
     if attachment.cursor < start {
-        Frame::Gap { from: attachment.cursor, to: start }.encode(out);
-        attachment.cursor = start;
+        gap(shell, attachment, start, out);
         return Next::Queued;
     }
     let length = usize::try_from(end - attachment.cursor).unwrap_or(usize::MAX).min(FRAME_BYTES);
@@ -234,9 +244,18 @@ fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>
         }
         // Trimmed by the next run of the same shell id, or unreadable: say so rather than wait.
         _ => {
-            Frame::Gap { from: attachment.cursor, to: end }.encode(out);
-            attachment.cursor = end;
+            gap(shell, attachment, end, out);
         }
     }
     Next::Queued
+}
+
+/// Queues the news that an attachment goes on at `to`.
+fn gap(shell: &mut Shell, attachment: &mut Attachment, to: u64, out: &mut Vec<u8>) {
+    let from = attachment.cursor;
+    Frame::Gap { from, to }.encode(out);
+    if attachment.access == Access::Write {
+        shell.count_gap(from, to, attachment.for_tail);
+    }
+    attachment.cursor = to;
 }

@@ -62,6 +62,8 @@ pub(super) struct Attachment {
     pub(super) stage: Stage,
     /// Its request started the shell.
     pub(super) created: bool,
+    /// Came for the newest bytes of the run.
+    pub(super) for_tail: bool,
     /// Size to tell when what is queued is written; a newer one replaces it.
     pub(super) resized: Option<(u16, u16)>,
     /// When bytes last went out.

@@ -59,6 +59,8 @@ pub(super) struct Shell {
     pub(super) last_output_at_ms: u64,
     pub(super) last_output_ms: u64,
     pub(super) seen_offset: u64,
+    /// See [`clamshell_protocol::ShellOpened::dropped_bytes`].
+    pub(super) dropped_bytes: u64,
     /// Connections attached, writers and watchers.
     pub(super) attached: Vec<u64>,
     pub(super) detached_at_ms: Option<u64>,
@@ -133,6 +135,15 @@ impl Shell {
         self.tail.push(&bytes[..written]);
         self.last_output_at_ms = calendar_ms;
         self.last_output_ms = now_ms;
+    }
+
+    /// Counts a gap that a writing attachment was told of. One that came for the tail counts all of it, as the server
+    /// does for its client; another one may have asked for what was seen long ago.
+    pub(super) fn count_gap(&mut self, from: u64, to: u64, for_tail: bool) {
+        let from = if for_tail { from } else { from.max(self.seen_offset).max(self.run_offset) };
+        self.dropped_bytes += to.saturating_sub(from);
+        // Told is as good as seen: the next attachment does not count it again.
+        self.seen_offset = self.seen_offset.max(to);
     }
 
     /// Whether the screen model should be fed now; if not, when.

@@ -139,6 +139,7 @@ impl Guest {
             last_output_at_ms: calendar_ms,
             last_output_ms: self.now_ms,
             seen_offset: end,
+            dropped_bytes: 0,
             attached: Vec::new(),
             detached_at_ms: None,
             end_detached_at_ms: None,

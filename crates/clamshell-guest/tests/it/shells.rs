@@ -225,6 +225,52 @@ fn a_small_log_is_trimmed_and_the_gap_is_told() {
 }
 
 #[test]
+fn what_no_writer_can_be_given_is_counted_for_the_whole_run() {
+    let guest = Guest::start();
+    let until_end = |at_least: u64| {
+        let begun = Instant::now();
+        loop {
+            let (opened, _) = guest.attach("a", None, AttachFrom::End, Access::Watch);
+            if opened.end_offset >= at_least {
+                return opened;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{opened:?}");
+        }
+    };
+    let script = "echo be''gun; read go; seq 1 100000; read go; seq 1 100000; sleep 1000";
+    let spec = ShellSpec { log_bytes_max: 64 * 1024, ..shell(script) };
+    let (opened, mut writer) = guest.attach("a", Some(spec), AttachFrom::Tail(1000), Access::Write);
+    assert_eq!((opened.created, opened.dropped_bytes), (true, 0));
+    let (_, seen) = writer.until("begun\r\n", 0);
+    writer.input("\n");
+    drop(writer);
+    let printed = lines(100_000).len() as u64;
+    // The echo of the line, too.
+    let end = until_end(seen + 2 + printed).end_offset;
+
+    // One that only watches, or asks for something else, changes nothing.
+    let (opened, _) = guest.attach("a", None, AttachFrom::Tail(10), Access::Watch);
+    assert_eq!(opened.dropped_bytes, 0);
+    let (opened, writer) = guest.attach("a", None, AttachFrom::Tail(1000), Access::Write);
+    let lost = end - 1000 - opened.seen_offset;
+    assert_eq!((opened.from_offset, opened.dropped_bytes), (end - 1000, lost));
+    drop(writer);
+    // Counted once: the second time nothing is missing any more.
+    let (opened, mut writer) = guest.attach("a", None, AttachFrom::Tail(1000), Access::Write);
+    assert_eq!((opened.from_offset, opened.dropped_bytes), (end - 1000, lost));
+    // A gap below what a writer saw is news to this one and no loss.
+    let (_, mut old) = guest.attach("a", None, AttachFrom::Offset(5), Access::Write);
+    assert!(matches!(old.next(), Some(Frame::Gap { from: 5, .. })));
+    assert_eq!(until_end(0).dropped_bytes, lost);
+    drop(old);
+    writer.input("\n");
+    drop(writer);
+    let end = until_end(end + 2 + printed).end_offset;
+    let (opened, _) = guest.attach("a", None, AttachFrom::Tail(1000), Access::Write);
+    assert_eq!(opened.dropped_bytes, lost + (end - 1000 - opened.seen_offset));
+}
+
+#[test]
 fn a_slow_but_live_reader_loses_nothing_of_a_small_log() {
     let guest = Guest::start();
     let spec = ShellSpec { log_bytes_max: 64 * 1024, ..shell("seq 1 400000") };

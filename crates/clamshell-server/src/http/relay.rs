@@ -80,8 +80,8 @@ pub(super) enum Style {
     Aws {
         /// Its hold on the shell.
         claim: Claim,
-        /// Whether this attachment's replay lost bytes.
-        overflowed: bool,
+        /// Bytes that this attachment's replay did not reach back to.
+        lost: u64,
     },
     /// A client of the extension API.
     Attach,
@@ -198,9 +198,15 @@ impl Relay {
         }
     }
 
-    fn confirmation(&self) -> Status {
+    /// `gaps`: bytes of the gaps met since the attachment was made.
+    fn confirmation(&self, gaps: u64) -> Status {
         let (bytes_dropped, offset) = match &self.style {
-            Style::Aws { .. } => (self.session.claims().dropped(&self.shell_id), None),
+            Style::Aws { lost, .. } => {
+                // The guest counts for as long as the shell runs, whatever becomes of the server. One older than that
+                // count says 0. Any number may come from a guest.
+                let dropped = self.opened.dropped_bytes.max(*lost).saturating_add(gaps);
+                ((dropped > 0).then_some(dropped), None)
+            }
             Style::Attach => (None, Some(self.opened.from_offset)),
         };
         Status::Confirmed {
@@ -223,7 +229,8 @@ impl Shared<'_> {
         K: Sink<Message, Error = WsError> + Unpin,
     {
         let relay = self.relay;
-        if let Err(end) = self.send(sink, status_message(&relay.confirmation())).await {
+        let mut gaps = 0_u64;
+        if let Err(end) = self.send(sink, status_message(&relay.confirmation(gaps))).await {
             return end;
         }
         loop {
@@ -249,15 +256,15 @@ impl Shared<'_> {
                 Frame::Output { bytes, .. } => self.send_output(sink, &bytes).await,
                 Frame::Exit(exit) => return End::Exited(exit),
                 Frame::CaughtUp { .. } => match &relay.style {
-                    Style::Aws { overflowed: true, .. } => {
-                        self.send(sink, status_message(&relay.confirmation())).await
+                    Style::Aws { lost: 1.., .. } => {
+                        self.send(sink, status_message(&relay.confirmation(gaps))).await
                     }
                     Style::Aws { .. } | Style::Attach => Ok(()),
                 },
                 Frame::Gap { from, to } => match &relay.style {
                     Style::Aws { .. } => {
-                        relay.session.claims().add_dropped(&relay.shell_id, to - from);
-                        self.send(sink, status_message(&relay.confirmation())).await
+                        gaps = gaps.saturating_add(to.saturating_sub(from));
+                        self.send(sink, status_message(&relay.confirmation(gaps))).await
                     }
                     Style::Attach => {
                         let status = Status::Gap { shell_id: relay.shell_id.to_string(), from, to };

@@ -63,10 +63,7 @@ pub(super) async fn upgrade(request: ApiRequest<'_>) -> Result<Response<Body>, A
     };
     // Bytes that no client was sent and that the replay does not reach back to.
     let lost = opened.from_offset.saturating_sub(opened.seen_offset.max(opened.run_offset));
-    let overflowed = !opened.created && lost > 0;
-    if overflowed {
-        session.claims().add_dropped(&shell_id, lost);
-    }
+    let lost = if opened.created { 0 } else { lost };
     claim.connected();
     let from_offset = opened.from_offset;
     let relay = Relay {
@@ -76,7 +73,7 @@ pub(super) async fn upgrade(request: ApiRequest<'_>) -> Result<Response<Body>, A
         shell_id: shell_id.clone(),
         opened,
         access: Access::Write,
-        style: Style::Aws { claim, overflowed },
+        style: Style::Aws { claim, lost },
     };
     let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
     let out = response.headers_mut();

@@ -12,9 +12,6 @@ use clamshell_domain::ShellId;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-/// Shells whose losses are remembered: far more than a session has open at once.
-const DROPPED_MAX: usize = 1024;
-
 /// Another claim of the same shell is being answered right now.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("shell is being claimed by another connection")]
@@ -37,8 +34,6 @@ pub(crate) struct Claims {
 struct Holders {
     next_id: u64,
     by_shell: HashMap<ShellId, Holder>,
-    /// Bytes that replays of a shell could not deliver, cumulative (`bytesDropped`).
-    dropped: HashMap<ShellId, u64>,
 }
 
 /// A claim; released when dropped.
@@ -73,23 +68,7 @@ impl Claims {
         let evicted = CancellationToken::new();
         let holder = Holder { id, connected: false, evicted: evicted.clone() };
         holders.by_shell.insert(shell_id.clone(), holder);
-        if holders.dropped.len() > DROPPED_MAX {
-            holders.dropped.clear();
-        }
         Ok(Claim { holders: Arc::clone(&self.holders), shell_id: shell_id.clone(), id, evicted })
-    }
-
-    /// Counts bytes that a replay could not deliver.
-    pub(crate) fn add_dropped(&self, shell_id: &ShellId, bytes: u64) {
-        let mut holders = lock(&self.holders);
-        let dropped = holders.dropped.entry(shell_id.clone()).or_default();
-        // The number comes from the guest, which may say anything.
-        *dropped = dropped.saturating_add(bytes);
-    }
-
-    /// Bytes counted so far; `None` when none were lost.
-    pub(crate) fn dropped(&self, shell_id: &ShellId) -> Option<u64> {
-        lock(&self.holders).dropped.get(shell_id).copied()
     }
 }
 
@@ -135,15 +114,6 @@ mod tests {
         );
         drop(second);
         claims.claim(&shell).unwrap();
-    }
-
-    #[test]
-    fn losses_that_a_guest_makes_up_do_not_overflow() {
-        let claims = Claims::default();
-        let shell = ShellId::parse("build").unwrap();
-        claims.add_dropped(&shell, u64::MAX);
-        claims.add_dropped(&shell, u64::MAX);
-        assert_eq!(claims.dropped(&shell), Some(u64::MAX));
     }
 
     #[test]

@@ -107,6 +107,7 @@ fn lies(request: &Request) -> Vec<Frame> {
         end_offset: 0,
         from_offset: u64::MAX,
         seen_offset: 0,
+        dropped_bytes: u64::MAX,
         cols: 0,
         rows: u16::MAX,
     };

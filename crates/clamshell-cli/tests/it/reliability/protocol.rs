@@ -263,7 +263,7 @@ async fn detached_shells_end_after_their_time_unless_kept_and_busy() {
 
 #[tokio::test]
 async fn a_returning_client_gets_256_kib_and_the_count_of_what_it_missed() {
-    let (_server, client) = start("").await;
+    let (mut server, client) = start("").await;
     let session = session_id("replay");
     let mut socket = open(&client, &session, "main").await;
     type_text(
@@ -315,4 +315,11 @@ async fn a_returning_client_gets_256_kib_and_the_count_of_what_it_missed() {
     socket.cut();
     let mut socket = client.shell(&session, "main").await.unwrap();
     assert_eq!(next_event(&mut socket).await, confirmation("main", true, Some(dropped)));
+    // Whatever becomes of the server.
+    server.kill_9().unwrap();
+    until_closed(&mut socket).await;
+    server.start_again().await.unwrap();
+    let mut socket = client.shell(&session, "main").await.unwrap();
+    assert_eq!(next_event(&mut socket).await, confirmation("main", true, Some(dropped)));
+    assert_alive(&client, &session, "main").await;
 }
