@@ -55,6 +55,10 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// handshake only.
 const CONNECTIONS_MAX: usize = 4096;
 
+/// Bytes that a connection of HTTP/1 holds before anybody knows whose they are: the longest target, credentials and tokens
+/// that this server reads have 100 KB together. All connections at once then take 512 MiB.
+const BUFFER_BYTES_MAX: usize = 128 * 1024;
+
 /// OCI runtimes that a configuration may name; each is looked up on PATH.
 const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
 
@@ -301,7 +305,11 @@ where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let shutdown = app.shutdown.clone();
     let (spoken, proof) = (CancellationToken::new(), Proof::default());

@@ -247,6 +247,21 @@ async fn a_body_that_never_ends_is_refused_at_its_bound() {
     assert_eq!(reply.status, 200);
 }
 
+/// Strangers get little memory: an endless head is refused long before it is long.
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let server = InProcess::start("").await;
+    let mut stream = TcpStream::connect(&server.client.authority).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(140_000));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = stream.read_exact(&mut answer);
+    within("answer", std::time::Duration::from_secs(20), read).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 431");
+    let long = Call::new("GET", "/clamshell/v1/sessions").header("x-long", "x".repeat(60_000));
+    assert_eq!(long.signed(&server.root()).send(&server.client).await.status, 200);
+}
+
 /// Half a minute each, all at once: whoever says nothing, or not all of it, loses its place.
 #[tokio::test]
 async fn silence_is_cut_off() {
