@@ -46,14 +46,14 @@ impl Registry {
     }
 
     async fn make_compute(&self, session: &Arc<Session>) -> Result<Sandbox, CallError> {
-        let was_stopped = {
+        let changed = {
             let mut state = session.lock();
-            let was_stopped = state.record.phase == Phase::Stopped;
+            let changed = state.record.phase != Phase::Provisioning;
             state.record.phase = Phase::Provisioning;
             state.record.runtime_version = state.runtime.version;
-            was_stopped
+            changed
         };
-        if was_stopped {
+        if changed {
             let record = session.record();
             self.store.update_session(&record).await.map_err(|error| CallError::Store(Box::new(error)))?;
         }
@@ -158,8 +158,11 @@ impl Registry {
         {
             let mut state = session.lock();
             state.lifecycle.stopped_now();
-            state.record.phase = Phase::Stopped;
-            state.record.stopped_at_ms = Some(self.now_ms());
+            // Else it stays written down as being stopped, so that the next start of the server ends what is left.
+            if destroyed.is_ok() {
+                state.record.phase = Phase::Stopped;
+                state.record.stopped_at_ms = Some(self.now_ms());
+            }
         }
         self.save(session).await;
         session.note_change();

@@ -253,6 +253,27 @@ async fn what_was_begun_is_done_although_the_caller_hangs_up() {
     eventually("session is usable", LIMIT, usable).await;
 }
 
+#[tokio::test]
+async fn what_a_stop_could_not_end_is_ended_at_the_next_start() {
+    let Some(()) = sandboxes() else { return };
+    let server = InProcess::start("").await;
+    let folder = session(&server, 0).await;
+    let path = format!("/sessions/{}", session_id(0));
+    // Leftovers have nowhere to go.
+    let trash = server.data_dir().join("trash");
+    let _ = std::fs::remove_dir(&trash);
+    std::fs::write(&trash, "").unwrap();
+    assert_eq!(status(&server, "POST", &format!("{path}/stop")).await, 500);
+    wait_for(&server, &path, |status, state| status == 200 && state == "Stopping").await;
+    assert!(folder.join("run").exists());
+    std::fs::remove_file(&trash).unwrap();
+    let server = server.start_again("").await;
+    wait_for(&server, &path, |status, state| status == 200 && state == "Stopped").await;
+    assert!(!folder.join("run").exists());
+    let outcome = server.client.command(&session_id(0), "true", 60).await.unwrap();
+    assert_eq!(outcome.stop, Some((0, "COMPLETED".to_owned())));
+}
+
 /// Waits until a session shows a status and a state.
 async fn wait_for(server: &InProcess, path: &str, expect: fn(u16, &str) -> bool) {
     eventually("session gets there", LIMIT, async || {
