@@ -250,6 +250,20 @@ async fn presigned_requests_live_one_to_three_hundred_seconds() {
     check_ok(&server, "presigned without port", bare.edit("host", host, &format!("{host}:{port}"))).await;
 }
 
+/// Who was given a URL for one session must not choose another by a header of their own.
+#[tokio::test]
+async fn a_presigned_url_opens_the_session_that_it_names() {
+    let server = server_with_session().await;
+    let path = format!("{}?{}={SESSION}", server.client.runtime_path("ws/shells"), headers::SESSION_ID);
+    let call = Call::new("GET", path).upgrade_without("").presigned(&server.root(), 300);
+    let other = call.header(headers::SESSION_ID, "session-of-somebody-else-0000000000001");
+    let reply = other.send(&server.client).await;
+    assert_eq!(reply.status, 403);
+    let message =
+        format!("There were headers present in the request which were not signed: {}", headers::SESSION_ID);
+    assert_eq!(reply.json()["message"], message);
+}
+
 #[tokio::test]
 async fn other_credentials_are_refused() {
     let server = server_with_session().await;
