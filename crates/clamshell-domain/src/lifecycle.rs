@@ -33,6 +33,8 @@ pub enum StopReason {
     Lost,
     /// It never came up.
     StartFailed,
+    /// It wrote more than its limits, or the most of all when little space was left.
+    DiskLimit,
 }
 
 /// What to do with a call that needs a compute.

@@ -5,10 +5,12 @@
 //! leaves nothing half-done. The row in the store is written before anybody is told.
 
 mod claims;
+mod disk;
 mod provision;
 mod reaper;
 mod registry;
 mod shells;
+pub(crate) mod tree;
 
 use std::{
     path::PathBuf,

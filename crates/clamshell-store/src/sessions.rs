@@ -272,6 +272,7 @@ fn stop_reason_number(reason: StopReason) -> i64 {
         StopReason::MaxLifetime => 3,
         StopReason::Lost => 4,
         StopReason::StartFailed => 5,
+        StopReason::DiskLimit => 6,
     }
 }
 
@@ -282,6 +283,7 @@ fn stop_reason_of(number: i64) -> Option<StopReason> {
         3 => Some(StopReason::MaxLifetime),
         4 => Some(StopReason::Lost),
         5 => Some(StopReason::StartFailed),
+        6 => Some(StopReason::DiskLimit),
         _ => None,
     }
 }
@@ -316,11 +318,11 @@ mod tests {
         for number in 1..=4 {
             assert_eq!(phase_of(number).map(phase_number), Some(number));
         }
-        for number in 1..=5 {
+        for number in 1..=6 {
             assert_eq!(stop_reason_of(number).map(stop_reason_number), Some(number));
         }
         assert_eq!(
-            (phase_of(0), phase_of(5), stop_reason_of(0), stop_reason_of(6)),
+            (phase_of(0), phase_of(5), stop_reason_of(0), stop_reason_of(7)),
             (None, None, None, None)
         );
     }

@@ -223,7 +223,8 @@ fn print_session(json: bool, session: &Value) {
     let cpu = usage["cpuUsageUs"].as_u64().map(|us| format!("{}.{:03} s", us / 1_000_000, us / 1000 % 1000));
     let mut workspace = amount("workspaceBytes");
     if let Some(limit) = usage["workspaceLimitBytes"].as_u64() {
-        workspace = format!("{workspace} of {} (not enforced)", output::bytes(limit));
+        let over = if usage["overLimit"] == true { ", which it is over" } else { "" };
+        workspace = format!("{workspace}, soft limit {}{over}", output::bytes(limit));
     }
     output::print_fields(&[
         ("session", text(session, "sessionId")),

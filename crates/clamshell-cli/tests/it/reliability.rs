@@ -6,6 +6,7 @@
 mod bounds;
 mod crash;
 mod cycles;
+mod disk;
 mod follower;
 mod generate;
 mod half_way;

@@ -145,7 +145,8 @@ impl Registry {
         self.save(session).await;
         if let Some(compute) = compute {
             compute.ended.cancel();
-            if reason != StopReason::Lost {
+            // Whoever fills the disk would go on for as long as it has to say goodbye.
+            if !matches!(reason, StopReason::Lost | StopReason::DiskLimit) {
                 let asked = compute.guest.ask(Request::Shutdown { grace_ms: STOP_GRACE_MS });
                 match tokio::time::timeout(STOP_PATIENCE, asked).await {
                     Ok(Ok(_)) => {}

@@ -20,7 +20,7 @@ async fn call(client: &Client, session: &str) -> Reply {
 }
 
 /// A server that has one more runtime, and a client that uses it.
-async fn start_with_runtime(name: &str, settings: &str) -> (ServerProcess, Client) {
+pub(super) async fn start_with_runtime(name: &str, settings: &str) -> (ServerProcess, Client) {
     let (server, mut client) = start(&format!("[runtimes.{name}]\n{settings}\n")).await;
     let listed = client.request("POST", "/runtimes/", &[], b"").await.unwrap().json();
     let runtimes = listed["agentRuntimes"].as_array().unwrap();

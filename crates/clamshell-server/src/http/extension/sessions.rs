@@ -1,11 +1,6 @@
 //! Sessions: list, show, stop, remove, run a command that outlives its caller.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use clamshell_domain::{Phase, SandboxStats, SessionRecord, StopReason};
 use clamshell_wire::command::CommandRequest;
@@ -19,7 +14,7 @@ use crate::{
         ApiError, commands,
         response::{self, Body},
     },
-    session::Session,
+    session::{Session, tree},
     time::rfc3339,
 };
 
@@ -51,14 +46,20 @@ pub(super) async fn show(ask: &Ask<'_>, session_id: &str) -> Result<Response<Bod
         None => SandboxStats::default(),
     };
     let workspace = session.folder().join("workspace");
-    let workspace_bytes = tokio::task::spawn_blocking(move || tree_bytes(&workspace)).await.ok().flatten();
+    let measured =
+        tokio::task::spawn_blocking(move || tree::measure(&workspace, WORKSPACE_ENTRIES_MAX)).await;
+    let workspace_bytes = measured.ok().flatten().and_then(tree::Tree::whole);
+    let limit_bytes = session.runtime().limits.workspace_bytes;
     value["usage"] = json!({
         "cpuUsageUs": stats.cpu_usage_us,
         "memoryBytes": stats.memory_bytes,
         "pids": stats.pids,
         "workspaceBytes": workspace_bytes,
-        "workspaceLimitBytes": session.runtime().limits.workspace_bytes,
+        "workspaceLimitBytes": limit_bytes,
     });
+    if workspace_bytes.is_some_and(|bytes| bytes > limit_bytes) {
+        value["usage"]["overLimit"] = json!(true);
+    }
     Ok(response::json(StatusCode::OK, &value))
 }
 
@@ -137,58 +138,5 @@ fn state(record: &SessionRecord, calls: u32, now_ms: u64) -> &'static str {
         Phase::Running => "Idle",
         Phase::Stopping => "Stopping",
         Phase::Stopped => "Stopped",
-    }
-}
-
-/// Size on disk of a tree that its owner may be changing meanwhile. No link is followed, not even one
-/// that takes the place of a folder between two steps.
-fn tree_bytes(root: &Path) -> Option<u64> {
-    use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, flags, Mode::empty()).ok()?;
-    let mut bytes = 0_u64;
-    let mut entries = 0;
-    let mut folders = vec![PathBuf::from(".")];
-    while let Some(folder) = folders.pop() {
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let opened = openat2(&root, &folder, flags, Mode::empty(), beneath).ok()?;
-        for entry in Dir::read_from(&opened).ok()?.flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            entries += 1;
-            if entries > WORKSPACE_ENTRIES_MAX {
-                return None;
-            }
-            let Ok(stat) = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-            bytes = bytes.saturating_add(blocks.saturating_mul(512));
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                folders.push(folder.join(OsStr::from_bytes(name.to_bytes())));
-            }
-        }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_in_a_workspace_are_not_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
-        std::fs::create_dir_all(inside.join("deep/er")).unwrap();
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(inside.join("deep/er/file"), vec![1; 100_000]).unwrap();
-        let before = tree_bytes(&inside).unwrap();
-        assert!(before >= 100_000, "{before}");
-        std::fs::write(outside.join("large"), vec![1; 10_000_000]).unwrap();
-        std::os::unix::fs::symlink(&outside, inside.join("deep/link")).unwrap();
-        assert!(tree_bytes(&inside).unwrap() < before + 100_000);
-        std::os::unix::fs::symlink(&outside, folder.path().join("link")).unwrap();
-        assert_eq!(tree_bytes(&folder.path().join("link")), None);
     }
 }
