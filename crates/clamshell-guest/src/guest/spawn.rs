@@ -2,7 +2,7 @@
 //! much the guest has mapped, and nothing of the guest but three descriptors gets into the program.
 
 use std::{
-    ffi::{CString, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     ptr,
 };
@@ -15,6 +15,15 @@ const STACK_WORDS: usize = 4096;
 
 /// Candidates for a program name; a PATH with more folders is cut.
 const CANDIDATES_MAX: usize = 64;
+
+/// How much sooner than the guest its programs are ended when the sandbox has used up its memory. The kernel counts in
+/// thousandths of the memory limit, so a program must be smaller than the guest by half the limit to be spared for it.
+const OOM_ABOVE_GUEST: i32 = 500;
+
+/// Largest value that the kernel takes.
+const OOM_MAX: i32 = 1000;
+
+const OOM_FILE: &CStr = c"/proc/self/oom_score_adj";
 
 /// What to start.
 #[derive(Debug)]
@@ -52,6 +61,9 @@ struct Plan {
     candidates: *const *const c_char,
     argv: *const *const c_char,
     env: *const *const c_char,
+    /// What to write to [`OOM_FILE`].
+    oom: [u8; 4],
+    oom_length: usize,
     /// Written by the child; memory is shared until `exec`.
     failed: Option<(&'static str, c_int)>,
 }
@@ -76,6 +88,7 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
     };
     let (argv_pointers, env_pointers, candidate_pointers) =
         (pointers(&argv), pointers(&env), pointers(&candidates));
+    let (oom, oom_length) = oom_score();
     let mut plan = Plan {
         stdio: program.stdio.map(|fd| fd.as_raw_fd()),
         terminal: program.terminal,
@@ -85,6 +98,8 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
         candidates: candidate_pointers.as_ptr(),
         argv: argv_pointers.as_ptr(),
         env: env_pointers.as_ptr(),
+        oom,
+        oom_length,
         failed: None,
     };
     let mut stack = vec![0_u128; STACK_WORDS];
@@ -102,6 +117,9 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
         let pid = libc::clone(child, top, flags, plan_pointer.cast::<c_void>());
         let errno = *libc::__errno_location();
         libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        // A change of user makes memory as readable as fs.suid_dumpable says, and the child changed it while the memory
+        // was ours, too. It takes that back itself; this is for one that failed half-way.
+        close_memory();
         if pid < 0 { Err(Errno::from_raw_os_error(errno)) } else { Ok(pid) }
     };
     let pid = pid.map_err(|errno| SpawnError::System { stage: "make a process", errno })?;
@@ -111,6 +129,23 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
         Some((stage, errno)) => Err(SpawnError::System { stage, errno: Errno::from_raw_os_error(errno) }),
         None => Ok(pid),
     }
+}
+
+/// What the child writes to [`OOM_FILE`], as digits and their number.
+fn oom_score() -> ([u8; 4], usize) {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok();
+    let own: i32 = own.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let text = own.saturating_add(OOM_ABOVE_GUEST).clamp(0, OOM_MAX).to_string();
+    let mut digits = [0; 4];
+    let length = text.len().min(digits.len());
+    digits[..length].copy_from_slice(&text.as_bytes()[..length]);
+    (digits, length)
+}
+
+/// Keeps programs from reading the guest's memory, as at its start. Also called between `clone` and `exec`.
+fn close_memory() {
+    // SAFETY: a system call with numbers only.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0_u64, 0_u64, 0_u64, 0_u64) };
 }
 
 /// Paths to try for a program: itself when it has a slash, otherwise each folder of its own PATH.
@@ -171,6 +206,13 @@ unsafe fn prepare_and_exec(plan: &Plan) -> &'static str {
         if plan.adopts_orphans && libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1_u64, 0_u64, 0_u64, 0_u64) < 0 {
             return "adopt orphans";
         }
+        // While we may: the file belongs to root. The value is this process's own although memory is shared. Without
+        // it programs still run, so a failure is borne.
+        let file = libc::open(OOM_FILE.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, plan.oom.as_ptr().cast::<c_void>(), plan.oom_length);
+            libc::close(file);
+        }
         if let Some((uid, gid)) = plan.identity {
             // Raw calls: the C library's would signal threads of a process whose memory we share.
             // A user namespace with one id forbids setgroups, and has no groups to lose.
@@ -182,7 +224,12 @@ unsafe fn prepare_and_exec(plan: &Plan) -> &'static str {
             if libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0 {
                 return "set the group";
             }
-            if libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0 {
+            let became = libc::syscall(libc::SYS_setresuid, uid, uid, uid);
+            let errno = *libc::__errno_location();
+            // See `spawn`: until `exec` this user's programs could read the guest's memory through us.
+            close_memory();
+            if became < 0 {
+                *libc::__errno_location() = errno;
                 return "set the user";
             }
         }
