@@ -215,14 +215,17 @@ fn mount_system(spec: &KeeperSpec, note: &dyn Fn(String)) -> io::Result<()> {
     }
     let devices = MountFlags::NOSUID | MountFlags::NOEXEC;
     mounts::new("tmpfs", "/dev", devices, "mode=755,size=64k,nr_inodes=256")?;
-    // Memory file systems count against the memory limit; the sizes keep one of them from taking all of it.
+    // Memory file systems count against the memory limit, and no killing frees what is in them: all of them together
+    // leave three sixteenths of it to the guest and to whoever tidies up. `oci/bundle.rs` of the sandbox crate has the
+    // same numbers.
     let half = spec.memory_bytes / 2;
-    let eighth = spec.memory_bytes / 8;
+    let quarter = spec.memory_bytes / 4;
+    let sixteenth = spec.memory_bytes / 16;
     let open = MountFlags::NOSUID | MountFlags::NODEV;
     mounts::new("tmpfs", "/tmp", open, &format!("mode=1777,size={half}"))?;
-    mounts::new("tmpfs", "/run", open, &format!("mode=755,size={eighth}"))?;
+    mounts::new("tmpfs", "/run", open, &format!("mode=755,size={sixteenth}"))?;
     std::fs::create_dir("/dev/shm")?;
-    mounts::new("tmpfs", "/dev/shm", open, &format!("mode=1777,size={half}"))?;
+    mounts::new("tmpfs", "/dev/shm", open, &format!("mode=1777,size={quarter}"))?;
     std::fs::create_dir("/dev/mqueue")?;
     if let Err(error) = mounts::new("mqueue", "/dev/mqueue", plain, "") {
         note(format!("no /dev/mqueue: {error}"));

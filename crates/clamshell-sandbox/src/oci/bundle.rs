@@ -76,9 +76,11 @@ pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
 
 fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
     let mount = |target: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": source, "options": options });
-    // Memory file systems count as memory of the sandbox: half of it is enough for files.
+    // Memory file systems count as memory of the sandbox, and no killing frees what is in them. As in the guest's
+    // `keeper/inside.rs`, all of them together leave three sixteenths of it to the guest and its programs.
     let half = format!("size={}", spec.memory_bytes / 2);
-    let eighth = format!("size={}", spec.memory_bytes / 8);
+    let quarter = format!("size={}", spec.memory_bytes / 4);
+    let sixteenth = format!("size={}", spec.memory_bytes / 16);
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=64k"]),
@@ -89,11 +91,11 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", "max=256"],
         ),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &half]),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &quarter]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777", &half]),
-        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", &eighth]),
+        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", &sixteenth]),
         mount(GUEST, "bind", &format!("{STAGE}/x"), &["bind", "ro", "nosuid", "nodev"]),
     ];
     for (index, bind) in spec.binds.iter().enumerate() {

@@ -73,6 +73,39 @@ fn memory_ends_at_its_limit() {
 }
 
 #[test]
+fn memory_file_systems_together_leave_room_to_live() {
+    let limits = Limits { memory_bytes: 128 << 20, pids_max: 48, ..Limits::default() };
+    each("memory_file_systems_together_leave_room_to_live", limits, |target| {
+        let fill = |user, folder: &str| {
+            target.sh(
+                user,
+                &format!("head -c 200M /dev/zero > {folder}/all 2>/dev/null; stat -c %s {folder}/all"),
+            )
+        };
+        let mut sum = 0;
+        for folder in ["/tmp", "/dev/shm", "/run"] {
+            let said = fill(User::Root, folder);
+            sum += said.stdout.trim().parse::<u64>().unwrap_or_else(|_| panic!("{folder}: {said:?}"));
+        }
+        // Full to the brim, and still below the limit.
+        assert_eq!(sum, (64 + 32 + 8) << 20);
+        assert_eq!(target.sh(User::Agent, "echo alive").stdout, "alive\n");
+        // What is left is for programs that take too much, and those are ended rather than the guest.
+        for _ in 0..5 {
+            let said = target.perl(User::Agent, "my $x = 'x' x (100 << 20); print length $x", &Facts::new());
+            assert_ne!(said.code, 0, "{said:?}");
+        }
+        let guest: i32 = target.sh(User::Root, "cat /proc/1/oom_score_adj").stdout.trim().parse().unwrap();
+        for user in [User::Root, User::Agent] {
+            let program: i32 = target.sh(user, "cat /proc/self/oom_score_adj").stdout.trim().parse().unwrap();
+            assert!(program > guest, "{program} is not above {guest}");
+        }
+        // And tidying up works.
+        assert_eq!(target.sh(User::Root, "rm /tmp/all /dev/shm/all /run/all").code, 0);
+    });
+}
+
+#[test]
 fn descriptors_end_at_their_limit() {
     let limits = Limits { memory_bytes: 256 << 20, pids_max: 48, open_files_max: 512, ..Limits::default() };
     each("descriptors_end_at_their_limit", limits, |target| {
