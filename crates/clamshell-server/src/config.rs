@@ -203,6 +203,12 @@ struct FileShells {
 
 const MIB: u64 = 1 << 20;
 
+/// One pebibyte, more than any limit means; a larger one would not fit in what the kernel counts with.
+const MIB_MAX: u64 = 1 << 30;
+
+/// A hundred years: times that far away can still be added to now.
+const PERIOD_MS_MAX: u64 = 100 * 366 * 86_400_000;
+
 /// `maxLifetime` of the model, seconds.
 const LIFETIME_S_MAX: u64 = 1_209_600;
 
@@ -260,10 +266,10 @@ impl Config {
         let declared = file.runtimes.into_iter().map(|(name, runtime)| runtime.declared(name, limits));
         let runtimes = declared.collect::<Result<Vec<_>, _>>()?;
         let shells = ShellPolicy {
-            detached_timeout_ms: file.shells.detached_timeout_s.unwrap_or(900) * 1000,
-            connection_ttl_ms: file.shells.connection_ttl_s.unwrap_or(3600) * 1000,
-            stall_timeout_ms: file.shells.stall_timeout_s.unwrap_or(300) * 1000,
-            log_bytes_max: file.shells.log_mib.unwrap_or(64).max(1) * MIB,
+            detached_timeout_ms: millis("detached_timeout_s", file.shells.detached_timeout_s, 900, 1000)?,
+            connection_ttl_ms: millis("connection_ttl_s", file.shells.connection_ttl_s, 3600, 1000)?,
+            stall_timeout_ms: millis("stall_timeout_s", file.shells.stall_timeout_s, 300, 1000)?,
+            log_bytes_max: bytes(file.shells.log_mib.unwrap_or(64).max(1)),
             shells_max: file.shells.per_session.unwrap_or(10),
         };
         Ok(Self {
@@ -276,8 +282,13 @@ impl Config {
             runtimes,
             host_image_include: file.host_image.include,
             shells,
-            storage_retention_ms: file.storage_retention_days.unwrap_or(14) * 86_400_000,
-            drain_timeout_ms: file.drain_timeout_s.unwrap_or(10) * 1000,
+            storage_retention_ms: millis(
+                "storage_retention_days",
+                file.storage_retention_days,
+                14,
+                86_400_000,
+            )?,
+            drain_timeout_ms: millis("drain_timeout_s", file.drain_timeout_s, 10, 1000)?,
         })
     }
 }
@@ -287,10 +298,10 @@ impl FileLimits {
     fn over(&self, base: Limits) -> Limits {
         Limits {
             cpu_millis: self.cpu_millis.unwrap_or(base.cpu_millis).max(10),
-            memory_bytes: self.memory_mib.map_or(base.memory_bytes, |mib| mib.max(16) * MIB),
+            memory_bytes: self.memory_mib.map_or(base.memory_bytes, |mib| bytes(mib.max(16))),
             pids_max: self.pids_max.unwrap_or(base.pids_max).max(16),
-            workspace_bytes: self.workspace_mib.map_or(base.workspace_bytes, |mib| mib * MIB),
-            scratch_bytes: self.scratch_mib.map_or(base.scratch_bytes, |mib| mib * MIB),
+            workspace_bytes: self.workspace_mib.map_or(base.workspace_bytes, bytes),
+            scratch_bytes: self.scratch_mib.map_or(base.scratch_bytes, bytes),
             open_files_max: self.open_files_max.unwrap_or(base.open_files_max),
         }
     }
@@ -363,6 +374,18 @@ fn tls(
     }
 }
 
+fn bytes(mib: u64) -> u64 {
+    mib.min(MIB_MAX) * MIB
+}
+
+/// A period in milliseconds, each of its units being `unit_ms` of them.
+fn millis(key: &'static str, given: Option<u64>, default: u64, unit_ms: u64) -> Result<u64, ConfigError> {
+    let units = given.unwrap_or(default);
+    let fits = |ms: &u64| *ms <= PERIOD_MS_MAX;
+    let too_long = || ConfigError::Value { key, reason: format!("{units} is more than a hundred years") };
+    units.checked_mul(unit_ms).filter(fits).ok_or_else(too_long)
+}
+
 fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback()
 }
@@ -382,6 +405,24 @@ mod tests {
         std::fs::write(folder.path().join("clamshell.toml"), text).unwrap();
         let overrides = Overrides { data_dir: Some(folder.path().to_owned()), ..Overrides::default() };
         (folder, overrides)
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let huge = i64::MAX;
+        for key in ["storage_retention_days", "drain_timeout_s"] {
+            let (_folder, overrides) = in_folder(&format!("{key} = {huge}\n"));
+            let error = load(overrides, &[]).unwrap_err().to_string();
+            assert_eq!(error, format!("{key}: {huge} is more than a hundred years"));
+        }
+        let (_folder, overrides) = in_folder(&format!("[shells]\nstall_timeout_s = {huge}\n"));
+        assert!(load(overrides, &[]).is_err());
+        let limits = ["memory_mib", "workspace_mib", "scratch_mib"].map(|key| format!("{key} = {huge}\n"));
+        let (_folder, overrides) =
+            in_folder(&format!("[limits]\n{}[shells]\nlog_mib = {huge}\n", limits.concat()));
+        let config = load(overrides, &[]).unwrap();
+        assert_eq!(config.limits.memory_bytes, 1 << 50);
+        assert_eq!(config.shells.log_bytes_max, 1 << 50);
     }
 
     #[test]
