@@ -123,6 +123,9 @@ impl RequestError {
                 let failure = Failure::new(what).because(refusal.text());
                 match refusal.status {
                     401 | 403 => failure.hint("`clamshell env` prints the keys of a local server"),
+                    424 => {
+                        failure.hint("the reason is in the server's log: server.log in its data directory")
+                    }
                     _ => failure,
                 }
             }
