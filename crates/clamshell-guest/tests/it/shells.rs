@@ -426,7 +426,8 @@ fn a_detached_shell_ends_in_time_unless_kept_busy() {
     let (_, mut busy) = guest.attach("busy", Some(short(true)), AttachFrom::End, Access::Write);
     idle.until("$ ", 0);
     let (_, at) = busy.until("$ ", 0);
-    busy.input("echo run; sleep 1000\n");
+    // Said by the program in the foreground: before it is there the shell is not busy.
+    busy.input("sh -c 'echo run; exec sleep 1000'\n");
     busy.until("run\r\n", at);
     // Watching does not count.
     let (_, _watcher) = guest.attach("idle", None, AttachFrom::End, Access::Watch);
