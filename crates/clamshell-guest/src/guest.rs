@@ -17,6 +17,7 @@ mod poll;
 mod process;
 mod requests;
 mod shell;
+mod shell_traffic;
 mod shells;
 mod spawn;
 
