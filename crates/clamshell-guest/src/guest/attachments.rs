@@ -9,7 +9,7 @@ use clamshell_term::log::is_shell_id;
 
 use super::{
     Guest,
-    connection::{Attachment, LINGER_MS, Role, Stage},
+    connection::{Attachment, OUTPUT_LINGER_MS, Role, Stage},
     shell::Shell,
     shells::{note_detached, writers},
 };
@@ -124,7 +124,7 @@ impl Guest {
                 Ok(_) => {
                     attachment.progress_ms = self.now_ms;
                     if connection.closing {
-                        connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+                        connection.deadline_ms = Some(self.now_ms + OUTPUT_LINGER_MS);
                     }
                 }
                 Err(_) => broken = true,
@@ -143,7 +143,7 @@ impl Guest {
                 Next::Queued => {}
                 Next::Last => {
                     connection.closing = true;
-                    connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+                    connection.deadline_ms = Some(self.now_ms + OUTPUT_LINGER_MS);
                 }
                 Next::Nothing => break,
             }

@@ -11,7 +11,7 @@ use rustix::{
 use super::{
     Guest, READ_BYTES,
     buffer::Queue,
-    connection::{LINGER_MS, Role},
+    connection::{OUTPUT_LINGER_MS, Role},
     poll::{Token, Watch},
     spawn::{Program, SpawnError, spawn},
 };
@@ -305,7 +305,7 @@ impl Guest {
         {
             connection.push(&Frame::Exit(exit));
             connection.closing = true;
-            connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+            connection.deadline_ms = Some(self.now_ms + OUTPUT_LINGER_MS);
             self.pump(connection_id);
         }
     }

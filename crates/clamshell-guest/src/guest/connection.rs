@@ -23,8 +23,12 @@ const ACCEPTS_PER_WAKE: usize = 16;
 /// Time for the request to come. The server sends it in the same breath as it connects.
 const REQUEST_WITHIN_MS: u64 = 10_000;
 
-/// Time for the last bytes to be taken by a reader that stopped reading.
-pub(super) const LINGER_MS: u64 = 30_000;
+/// Time for the last answer to be taken by a server that stopped reading.
+const LINGER_MS: u64 = 30_000;
+
+/// The same for the last output of a command or a shell: behind the server is a client that may pause as long as a
+/// command may run, and the end of the output is what it waits for. The server gives up on it by its own clock, and then hangs up.
+pub(super) const OUTPUT_LINGER_MS: u64 = 3_600_000;
 
 /// Bytes queued for a shell's terminal or a command's standard input before the connection is not
 /// read any more: more than one paste, little enough for ten shells.
@@ -250,7 +254,11 @@ impl Guest {
         let flushed = connection.out.flush(&connection.watch);
         let ended = flushed.is_err();
         if connection.closing && flushed.is_ok_and(|count| count > 0) {
-            connection.deadline_ms = Some(self.now_ms + LINGER_MS);
+            let linger_ms = match connection.role {
+                Role::Command(_) | Role::Shell(_) => OUTPUT_LINGER_MS,
+                Role::New | Role::AwaitEnd(_) | Role::AwaitShutdown => LINGER_MS,
+            };
+            connection.deadline_ms = Some(self.now_ms + linger_ms);
         }
         if ended || (connection.closing && connection.out.is_empty()) {
             self.drop_connection(id);
