@@ -240,7 +240,12 @@ fn a_server_that_cannot_start_says_why() {
     let ended = run(folder.path(), &["serve", "--detach", "--listen", &address]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.starts_with("error: the server did not start: "), "{ended:?}");
-    assert!(ended.stderr.contains(&address) && ended.stderr.contains("hint: the log is "), "{ended:?}");
+    assert!(
+        ended.stderr.contains(&address)
+            && ended.stderr.contains("hint: ")
+            && ended.stderr.contains("--listen 127.0.0.1:0"),
+        "{ended:?}"
+    );
 }
 
 #[test]
