@@ -6,6 +6,7 @@
 
 mod claims;
 mod disk;
+mod nameless;
 mod provision;
 mod reaper;
 mod registry;

@@ -7,22 +7,21 @@ use super::{get_json, run, session_id, sessions::start_with_runtime, until_sessi
 
 const QUERY: &str = "?runtime=small";
 
-/// Writes 400 MiB to a file, again and again in case somebody else frees as much meanwhile, and lasts.
+/// Has a running session write 400 MiB to a file and last.
 async fn fill(client: &Client, session: &str, file: &str) -> Value {
-    let command = format!(
-        "for n in 1 2 3 4; do dd if=/dev/zero of={file}-$n bs=1M count=400 2>/dev/null; sleep 5; done; sleep 1000"
+    let write = format!("dd if=/dev/zero bs=1M count=400 2>/dev/null > {file}-$n");
+    until_stopped_by(client, session, &write).await
+}
+
+/// Writes again and again, in case somebody else frees as much meanwhile.
+async fn until_stopped_by(client: &Client, session: &str, write: &str) -> Value {
+    let command = format!("for n in 1 2 3 4; do {write}; sleep 5; done; sleep 1000");
+    // The answer ends with the session, whose state is what matters.
+    let (_, stopped) = tokio::join!(
+        client.command(session, &command, 600),
+        until_session(client, session, QUERY, "session is stopped", |it| it["state"] == "Stopped"),
     );
-    let stopped = until_session(client, session, QUERY, "session is stopped", |it| it["state"] == "Stopped");
-    tokio::select! {
-        biased;
-        stopped = stopped => stopped,
-        // The answer ends with the session, whose state is what matters.
-        _ = async {
-            run(client, session, "true").await;
-            let _ = client.command(session, &command, 600).await;
-            std::future::pending::<()>().await;
-        } => Value::Null,
-    }
+    stopped
 }
 
 #[tokio::test]
@@ -46,6 +45,11 @@ async fn who_fills_the_disk_is_stopped_and_nobody_else() {
     // What it wrote outside the workspace is gone.
     assert_eq!(run(&client, &filler, "ls $HOME/big* 2>/dev/null | wc -l").await, "0\n");
 
+    // A file without a name takes as much.
+    let write = "fd=$((n + 2)); eval \"exec $fd> $HOME/gone\"; rm $HOME/gone; dd if=/dev/zero bs=1M count=400 2>/dev/null >&$fd";
+    let stopped = until_stopped_by(&client, &filler, write).await;
+    assert_eq!(stopped["stopReason"], "DiskLimit", "{stopped}");
+
     // The others were measured as well, and the one that had too much when it woke goes on.
     for session in [&hoarder, &bystander] {
         let session = get_json(&client, &format!("/sessions/{session}{QUERY}")).await;
@@ -59,5 +63,5 @@ async fn who_fills_the_disk_is_stopped_and_nobody_else() {
     let usage = &get_json(&client, &format!("/sessions/{bystander}{QUERY}")).await["usage"];
     assert_eq!((&usage["workspaceLimitBytes"], usage.get("overLimit")), (&json!(64 << 20), None));
     let log = std::fs::read_to_string(server.data_dir().join("test-server.log")).unwrap();
-    assert_eq!(log.matches("session stopped for its use of the disk").count(), 2, "{log}");
+    assert_eq!(log.matches("session stopped for its use of the disk").count(), 3, "{log}");
 }
