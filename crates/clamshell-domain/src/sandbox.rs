@@ -162,6 +162,10 @@ pub trait SandboxDriver: Send + Sync {
     /// Kills every process and removes everything but `workspace/` and `shells/`. Idempotent.
     fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>>;
 
+    /// Variables that the image of an artifact gives its programs, in its order; none when it gives none or cannot
+    /// be read. Quick once the image is unpacked.
+    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>>;
+
     /// What it uses now.
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats>;
 }

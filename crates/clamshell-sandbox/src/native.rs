@@ -265,6 +265,18 @@ impl SandboxDriver for NativeDriver {
         Box::pin(self.end(spec))
     }
 
+    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            let image = self.image(artifact).await;
+            let config = image.ok().and_then(|image| image.config).unwrap_or_default();
+            let pairs = config.env.iter().filter_map(|line| line.split_once('='));
+            // What cannot be a variable is left out rather than keeping every program from starting.
+            let pairs = pairs
+                .filter(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0'));
+            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        })
+    }
+
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats> {
         Box::pin(async move {
             match sandbox.session_dir.file_name().and_then(|name| name.to_str()) {

@@ -22,8 +22,8 @@ use std::{
 };
 
 use clamshell_domain::{
-    BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, Sandbox, SandboxDriver,
-    SandboxSpec, SandboxStats, StorageId,
+    Artifact, BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, Sandbox,
+    SandboxDriver, SandboxSpec, SandboxStats, StorageId,
 };
 use clamshell_protocol::{IdMap, KeeperSpec, OciSpec};
 
@@ -190,6 +190,10 @@ impl SandboxDriver for OciDriver {
             remove_groups(&spec.storage_id);
             Ok(())
         })
+    }
+
+    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>> {
+        self.native.image_environment(artifact)
     }
 
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats> {

@@ -16,17 +16,19 @@ const AGENT_NAME: &str = "agentcore-runtime-user";
 const COLS: u16 = 80;
 const ROWS: u16 = 24;
 
-/// A one-shot command: fresh bash, as the sandbox's root, in `/`, with the runtime's variables.
+/// A one-shot command: fresh bash, as the sandbox's root, in `/`, with the image's and the runtime's variables.
 pub(crate) fn command(
     runtime: &Runtime,
+    image: &[(String, String)],
     region: &Region,
     command: String,
     timeout_ms: u64,
     keep_running: bool,
 ) -> CommandSpec {
     let mut env = base("/root", "root", region);
-    // Variables of the runtime win over ours.
-    for (name, value) in &runtime.environment {
+    // Variables of the image win over ours, those of the runtime over both.
+    let image = image.iter().map(|(name, value)| (name, value));
+    for (name, value) in image.chain(&runtime.environment) {
         env.retain(|(known, _)| known != name);
         env.push((name.clone(), value.clone()));
     }

@@ -79,6 +79,8 @@ pub(crate) struct Compute {
     pub(crate) sandbox: Arc<Sandbox>,
     /// Its guest.
     pub(crate) guest: GuestAddress,
+    /// What its image puts into the environment of commands.
+    pub(crate) environment: Arc<Vec<(String, String)>>,
     /// Cancelled when the compute ends; what hangs on it closes.
     pub(crate) ended: CancellationToken,
 }

@@ -285,6 +285,9 @@ async fn e2e_oci_image_runs_with_every_driver() {
     }
     for (range, driver) in (30..).zip(&drivers) {
         let spec = place.spec(artifact.clone(), range);
+        let expect =
+            [("PATH", "/tools:/bin"), ("EMPTY", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(driver.image_environment(&artifact).await, expect);
         driver.create(&spec).await.unwrap_or_else(|error| panic!("{}: {error:?}", driver.name()));
         let line = "echo /data/* /gone* /opaque/*; read -r who < /data/owned; echo $who $UID; \
                     [ -O /data/owned ]; echo $?; while IFS=: read -r name _ id _; do [ $id = 1000 ] && echo $name; done < /etc/passwd";
@@ -334,7 +337,11 @@ fn image_of_this_machine(folder: &Path) -> Option<PathBuf> {
     };
     let layers = [bottom.into_inner().unwrap(), top.into_inner().unwrap()].map(|tar| add_blob(&tar));
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
-    let config = serde_json::json!({ "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } });
+    let config = serde_json::json!({
+        "os": "linux",
+        "config": { "Env": ["PATH=/tools:/bin", "EMPTY=", "no-variable"] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
     let config = add_blob(config.to_string().as_bytes());
     let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": layers });
     let mut descriptor = add_blob(manifest.to_string().as_bytes());

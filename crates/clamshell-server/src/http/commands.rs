@@ -86,6 +86,7 @@ pub(super) async fn start(
     let call = app.registry.call(key, Arc::clone(&target.runtime)).await?;
     let spec = environment::command(
         &call.session().runtime(),
+        &call.compute.environment,
         &app.region,
         asked.command,
         u64::from(asked.timeout_s) * 1000,

@@ -22,7 +22,8 @@ impl Registry {
         let outcome = self.make_compute(session).await;
         match outcome {
             Ok(sandbox) => {
-                self.running(session, sandbox, None);
+                let environment = self.image_environment(session).await;
+                self.running(session, sandbox, environment, None);
                 // Recovery finds a running sandbox by itself, so the caller need not wait for this row.
                 let registry = Arc::clone(self);
                 let session = Arc::clone(session);
@@ -67,8 +68,18 @@ impl Registry {
         })
     }
 
+    async fn image_environment(&self, session: &Session) -> Vec<(String, String)> {
+        session.driver.image_environment(&session.runtime().artifact).await
+    }
+
     /// Takes a live sandbox as the session's compute and watches over it.
-    fn running(self: &Arc<Self>, session: &Arc<Session>, sandbox: Sandbox, since: Option<(u64, u64)>) {
+    fn running(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        sandbox: Sandbox,
+        environment: Vec<(String, String)>,
+        since: Option<(u64, u64)>,
+    ) {
         let guest = match GuestAddress::in_folder(&session.folder().join("run")) {
             Ok(guest) => guest,
             Err(error) => {
@@ -77,7 +88,12 @@ impl Registry {
                 return;
             }
         };
-        let compute = Compute { sandbox: Arc::new(sandbox), guest, ended: CancellationToken::new() };
+        let compute = Compute {
+            sandbox: Arc::new(sandbox),
+            guest,
+            environment: Arc::new(environment),
+            ended: CancellationToken::new(),
+        };
         let now_ms = self.now_ms();
         let generation = {
             let mut state = session.lock();
@@ -178,7 +194,8 @@ impl Registry {
         match found {
             Some(sandbox) if record.phase != Phase::Stopping => {
                 let started = record.started_at_ms.unwrap_or(record.last_activity_at_ms);
-                self.running(session, sandbox, Some((started, record.last_activity_at_ms)));
+                let environment = self.image_environment(session).await;
+                self.running(session, sandbox, environment, Some((started, record.last_activity_at_ms)));
             }
             found => {
                 if found.is_some()

@@ -126,7 +126,9 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A bundle with this machine's system as its root, as our `host` image has it.
+/// A bundle with this machine's system as its root, as our `host` image has it, and the mounts, masks and namespaces that
+/// the runtimes' own template (`runc spec`) asks for. Less than our sandboxes have: no user namespace, no filter of system
+/// calls, no writable layer of its own, no limits.
 fn make_bundle(folder: &Path, mode: &str) -> Result<PathBuf> {
     let root = folder.join("rootfs");
     for name in ["proc", "sys", "dev", "usr", "tmp", "etc", "run", "mnt/workspace"] {
@@ -153,11 +155,25 @@ fn make_bundle(folder: &Path, mode: &str) -> Result<PathBuf> {
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"] },
             { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
               "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
+            { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+              "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
+            { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+              "options": ["nosuid", "noexec", "nodev"] },
+            { "destination": "/sys", "type": "sysfs", "source": "sysfs",
+              "options": ["nosuid", "noexec", "nodev", "ro"] },
             { "destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro", "nosuid", "nodev"] },
         ],
-        "linux": { "namespaces": [
-            { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
-        ] },
+        "linux": {
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+            ],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "namespaces": [
+                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
+                { "type": "cgroup" },
+            ],
+        },
     });
     std::fs::write(folder.join("config.json"), config.to_string())?;
     Ok(folder.to_owned())
