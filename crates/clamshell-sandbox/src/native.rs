@@ -9,6 +9,7 @@ mod keeper;
 mod probe;
 mod process;
 mod ready;
+mod skeleton;
 mod trash;
 
 use std::{
@@ -24,7 +25,7 @@ use clamshell_domain::{
 };
 use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
 
-use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
+use self::{groups::Layout, ids::Privilege, process::Process, skeleton::Skeleton, trash::Trash};
 use crate::{
     guest_binary,
     image::{ImageStore, RootImage},
@@ -64,6 +65,7 @@ pub struct NativeDriver {
     layout: Layout,
     trash: Trash,
     spare: keeper::Spare,
+    skeleton: Skeleton,
     binary: OnceLock<PathBuf>,
 }
 
@@ -78,6 +80,7 @@ impl NativeDriver {
             layout: Layout::detect(),
             trash: Trash::new(&data_dir),
             spare: keeper::Spare::default(),
+            skeleton: Skeleton::new(&data_dir),
             binary: OnceLock::new(),
             guard: options.guard,
             data_dir,
@@ -110,9 +113,15 @@ impl NativeDriver {
         let mut keeper_spec = self.keeper_spec(spec).await?;
         // A keeper needs it. If this server is killed here, the next one takes it away, and a keeper that comes late finds
         // out that it is not wanted.
-        private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
+        if !self.skeleton.take(&spec.session_dir) {
+            private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
+        }
         adapt(&mut keeper_spec)?;
-        let (guest_pid, degraded) = keeper::start(&keeper_spec, &self.spare).await?;
+        let made = keeper::start(&keeper_spec, &self.spare).await;
+        let skeleton = self.skeleton.clone();
+        // In nobody's time, and not awaited: where it fails, the next session makes its own folders.
+        drop(tokio::task::spawn_blocking(move || skeleton.refill()));
+        let (guest_pid, degraded) = made?;
         let Some(state) = process::read_state(&spec.session_dir) else {
             let _ = self.end(spec).await;
             return Err(setup("state file", "the keeper wrote none"));

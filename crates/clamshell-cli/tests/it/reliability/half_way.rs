@@ -21,8 +21,17 @@ fn folders_with(server: &ServerProcess, part: &str) -> usize {
 fn keepers(data_dir: &Path) -> usize {
     let data_dir = data_dir.to_str().unwrap();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
-    lines.filter(|line| line.starts_with(data_dir) && line.ends_with("\0keeper\0")).count()
+    let keepers = processes.filter(|process| {
+        let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        line.starts_with(data_dir) && line.ends_with("\0keeper\0")
+    });
+    // The first thing a keeper does with its specification is to lead a session; the spare one has none yet.
+    let working = keepers.filter(|process| {
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let session = stat.rsplit(')').next().unwrap_or_default().split_whitespace().nth(3);
+        session.is_some_and(|session| *session == *process.file_name())
+    });
+    working.count()
 }
 
 /// Waits without giving the processor away for long: what it waits for is over in milliseconds.
