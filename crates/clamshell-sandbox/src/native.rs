@@ -15,7 +15,10 @@ mod trash;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,9 @@ const AGENT_ID: u32 = 1000;
 
 /// How long a killed sandbox may take to be gone; processes in disk waits take longest.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long after a sandbox the next one is prepared: by then a short first command is over.
+const REFILL_AFTER: Duration = Duration::from_millis(15);
 
 /// What a native driver needs to know.
 #[derive(Debug, Clone)]
@@ -66,6 +72,7 @@ pub struct NativeDriver {
     trash: Trash,
     spare: keeper::Spare,
     skeleton: Skeleton,
+    refilling: Arc<AtomicBool>,
     binary: OnceLock<PathBuf>,
 }
 
@@ -81,6 +88,7 @@ impl NativeDriver {
             trash: Trash::new(&data_dir),
             spare: keeper::Spare::default(),
             skeleton: Skeleton::new(&data_dir),
+            refilling: Arc::default(),
             binary: OnceLock::new(),
             guard: options.guard,
             data_dir,
@@ -118,9 +126,7 @@ impl NativeDriver {
         }
         adapt(&mut keeper_spec)?;
         let made = keeper::start(&keeper_spec, &self.spare).await;
-        let skeleton = self.skeleton.clone();
-        // In nobody's time, and not awaited: where it fails, the next session makes its own folders.
-        drop(tokio::task::spawn_blocking(move || skeleton.refill()));
+        self.refill(Path::new(&keeper_spec.binary));
         let (guest_pid, degraded) = made?;
         let Some(state) = process::read_state(&spec.session_dir) else {
             let _ = self.end(spec).await;
@@ -139,6 +145,24 @@ impl NativeDriver {
                 Err(error)
             }
         }
+    }
+
+    /// Makes ready what the next sandbox can take, once this one has had the processors for what it was asked for. Not
+    /// awaited: where it fails, the next sandbox makes its own.
+    fn refill(&self, binary: &Path) {
+        if self.refilling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (spare, skeleton, refilling) =
+            (self.spare.clone(), self.skeleton.clone(), Arc::clone(&self.refilling));
+        let binary = binary.to_owned();
+        drop(tokio::task::spawn_blocking(move || {
+            std::thread::sleep(REFILL_AFTER);
+            // Whoever takes them from now on asks again.
+            refilling.store(false, Ordering::Release);
+            spare.refill(&binary);
+            skeleton.refill();
+        }));
     }
 
     async fn image(&self, artifact: &Artifact) -> Result<RootImage, CreateSandboxError> {

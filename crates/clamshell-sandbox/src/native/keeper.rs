@@ -35,14 +35,13 @@ impl Spare {
         (path == binary && matches!(child.try_wait(), Ok(None))).then_some(child)
     }
 
-    /// Starts the next one, in nobody's time. Where it cannot be started, the next sandbox starts its own.
-    fn refill(&self, binary: PathBuf) {
-        let spare = self.clone();
-        // Not awaited: it takes a millisecond, and a server that ends meanwhile ends what it started.
-        drop(tokio::task::spawn_blocking(move || {
-            let Ok(child) = spawn(&binary) else { return };
-            *spare.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((binary, child));
-        }));
+    /// Starts the next one. Where it cannot be started, the next sandbox starts its own. Blocks for a millisecond.
+    pub(super) fn refill(&self, binary: &Path) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return;
+        }
+        let Ok(child) = spawn(binary) else { return };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((binary.to_owned(), child));
     }
 }
 
@@ -69,9 +68,7 @@ pub(super) async fn start(
         Some(child) => child,
         None => spawn(&binary).map_err(|error| setup("start the keeper", error))?,
     };
-    let made = drive(&mut child, spec).await;
-    spare.refill(binary);
-    made
+    drive(&mut child, spec).await
 }
 
 async fn drive(child: &mut Child, spec: &KeeperSpec) -> Result<(u32, Vec<String>), CreateSandboxError> {
