@@ -37,12 +37,15 @@ pub(crate) struct App {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
+    /// Base URL, known once the server listens.
     pub(crate) endpoint: std::sync::OnceLock<String>,
-    keys: std::sync::Mutex<KeyCache>,
+    /// Starts empty.
+    pub(crate) keys: std::sync::Mutex<KeyCache>,
 }
 
+/// Access keys read lately.
 #[derive(Default)]
-struct KeyCache {
+pub(crate) struct KeyCache {
     by_id: HashMap<AccessKeyId, CachedKey>,
     /// Counts changes of keys: what was read before a change must not be remembered after it.
     changes: u64,
@@ -72,49 +75,7 @@ impl Target {
     }
 }
 
-pub(crate) struct AppParts {
-    pub(crate) config: Config,
-    pub(crate) account_id: AccountId,
-    pub(crate) region: Region,
-    pub(crate) store: Store,
-    pub(crate) master_key: MasterKey,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) shutdown: CancellationToken,
-}
-
 impl App {
-    pub(crate) fn new(parts: AppParts) -> Self {
-        let AppParts {
-            config,
-            account_id,
-            region,
-            store,
-            master_key,
-            registry,
-            clock,
-            entropy,
-            tasks,
-            shutdown,
-        } = parts;
-        Self {
-            config,
-            account_id,
-            region,
-            store,
-            master_key,
-            registry,
-            clock,
-            entropy,
-            tasks,
-            shutdown,
-            endpoint: std::sync::OnceLock::new(),
-            keys: std::sync::Mutex::default(),
-        }
-    }
-
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }

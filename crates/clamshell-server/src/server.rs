@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    app::{App, AppParts},
+    app::App,
     config::{Config, DeclaredRuntime, Tls},
     http,
     local::{ServerInfo, write_server_info},
@@ -186,7 +186,7 @@ impl Server {
             shutdown: shutdown.clone(),
         })
         .await?;
-        let app = Arc::new(App::new(AppParts {
+        let app = Arc::new(App {
             config,
             account_id: account.account_id,
             region: account.region,
@@ -197,7 +197,9 @@ impl Server {
             entropy,
             tasks,
             shutdown,
-        }));
+            endpoint: std::sync::OnceLock::new(),
+            keys: std::sync::Mutex::default(),
+        });
         Ok(Self { app, tls, default_runtime, _lock: lock })
     }
 
