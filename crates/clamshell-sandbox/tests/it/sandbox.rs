@@ -212,7 +212,11 @@ fn frames<T>(stream: &mut UnixStream, mut take: impl FnMut(Frame) -> Option<T>) 
                 return result;
             }
         }
-        let length = stream.read(&mut buffer).unwrap();
+        let length = match stream.read(&mut buffer) {
+            // A read with a time limit is not taken up again after a signal, such as that of a keeper that ended.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         assert_ne!(length, 0, "the guest hung up");
         decoder.extend(&buffer[..length]);
     }
