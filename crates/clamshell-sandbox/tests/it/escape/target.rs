@@ -156,7 +156,11 @@ impl Target {
                 Some(Frame::Reply(reply)) => assert!(matches!(*reply, Reply::Started { .. }), "{reply:?}"),
                 Some(other) => panic!("{other:?}"),
                 None => {
-                    let length = stream.read(&mut buffer).unwrap();
+                    let length = match stream.read(&mut buffer) {
+                        // A read with a time limit is not taken up again after a signal.
+                        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                        read => read.unwrap(),
+                    };
                     assert_ne!(length, 0, "the guest hung up during {argv:?}");
                     decoder.extend(&buffer[..length]);
                 }
