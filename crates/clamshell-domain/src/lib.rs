@@ -7,6 +7,7 @@
 mod access_key;
 mod ids;
 mod lifecycle;
+mod object;
 mod ports;
 mod runtime;
 mod sandbox;
@@ -18,8 +19,11 @@ pub use ids::{
     StorageId,
 };
 pub use lifecycle::{CallDecision, Lifecycle, Phase, StopDecision, StopReason};
+pub use object::{ObjectBody, ObjectContent, ObjectError, ObjectSource};
 pub use ports::{Clock, Entropy, SystemClock, SystemEntropy};
-pub use runtime::{Artifact, Endpoint, LifecycleConfiguration, Limits, NetworkMode, Runtime};
+pub use runtime::{
+    Artifact, CodeRuntime, Endpoint, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation, Runtime,
+};
 pub use sandbox::{
     BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, IdRange, Sandbox,
     SandboxDriver, SandboxSpec, SandboxStats,

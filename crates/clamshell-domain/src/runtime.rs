@@ -24,6 +24,99 @@ pub enum Artifact {
         /// Tag or `org.opencontainers.image.ref.name` to choose when there are several.
         reference: Option<String>,
     },
+    /// An image of a registry.
+    Image {
+        /// As people write it: `alpine`, `ghcr.io/a/b:1`, `localhost:5000/c@sha256:...`.
+        reference: String,
+        /// Manifest or index that a version got when it was made, `sha256:<hex>`; `None`: what the reference named
+        /// when this server first pulled it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+    /// A zip with code, shown at `/var/task` over another root file system.
+    Code {
+        /// Where the zip lies.
+        location: ObjectLocation,
+        /// Interpreter that the code is for.
+        runtime: CodeRuntime,
+        /// `entryPoint`: a file, or a wrapper and a file.
+        entry_point: Vec<String>,
+        /// Root file system below the code.
+        base: Box<Artifact>,
+        /// What the zip hashed to when a version was made, `sha256:<hex>`; `None`: what this server first read there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+}
+
+/// An object in a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectLocation {
+    /// Bucket.
+    pub bucket: String,
+    /// Whole key; AWS calls it `prefix`.
+    pub key: String,
+    /// Version of the object; `None`: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+}
+
+/// Interpreter of a code zip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodeRuntime {
+    /// Python 3.10.
+    #[serde(rename = "PYTHON_3_10")]
+    Python310,
+    /// Python 3.11.
+    #[serde(rename = "PYTHON_3_11")]
+    Python311,
+    /// Python 3.12.
+    #[serde(rename = "PYTHON_3_12")]
+    Python312,
+    /// Python 3.13.
+    #[serde(rename = "PYTHON_3_13")]
+    Python313,
+    /// Python 3.14.
+    #[serde(rename = "PYTHON_3_14")]
+    Python314,
+    /// Node 22.
+    #[serde(rename = "NODE_22")]
+    Node22,
+}
+
+impl CodeRuntime {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Python310, Self::Python311, Self::Python312, Self::Python313, Self::Python314, Self::Node22];
+
+    /// Name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Python310 => "PYTHON_3_10",
+            Self::Python311 => "PYTHON_3_11",
+            Self::Python312 => "PYTHON_3_12",
+            Self::Python313 => "PYTHON_3_13",
+            Self::Python314 => "PYTHON_3_14",
+            Self::Node22 => "NODE_22",
+        }
+    }
+
+    /// The runtime of that name in the API.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|runtime| runtime.as_str() == name)
+    }
+
+    /// Program that runs the code.
+    pub fn interpreter(self) -> &'static str {
+        match self {
+            Self::Python310 => "python3.10",
+            Self::Python311 => "python3.11",
+            Self::Python312 => "python3.12",
+            Self::Python313 => "python3.13",
+            Self::Python314 => "python3.14",
+            Self::Node22 => "node",
+        }
+    }
 }
 
 /// Network of a session beside its loopback interface.

@@ -64,7 +64,7 @@ impl ImageStore {
     pub fn prepared(&self, artifact: &Artifact) -> Option<RootImage> {
         match artifact {
             Artifact::Host => lock(&self.host).clone(),
-            Artifact::Directory { .. } => None,
+            Artifact::Directory { .. } | Artifact::Image { .. } | Artifact::Code { .. } => None,
             Artifact::Oci { path, reference } => {
                 let key = key(path, reference.as_deref()).ok()?;
                 lock(&self.unpacked).get(&key).cloned()
@@ -107,6 +107,9 @@ impl ImageStore {
                 }
                 unpacked.insert(key, image.clone());
                 Ok(image)
+            }
+            Artifact::Image { .. } | Artifact::Code { .. } => {
+                Err(ImageError::Unsupported { what: "images of registries and code zips".into() })
             }
         }
     }

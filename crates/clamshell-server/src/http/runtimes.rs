@@ -131,15 +131,32 @@ fn detail(app: &App, runtime: &Runtime) -> Value {
         "idleRuntimeSessionTimeout": runtime.lifecycle.idle_timeout_s,
         "maxLifetime": runtime.lifecycle.max_lifetime_s,
     });
-    value["agentRuntimeArtifact"] = json!({ "containerConfiguration": { "containerUri": match &runtime.artifact {
-        Artifact::Host => "host".to_owned(),
-        Artifact::Directory { path } => format!("dir:{}", path.display()),
-        Artifact::Oci { path, .. } => format!("oci:{}", path.display()),
-    } } });
+    value["agentRuntimeArtifact"] = artifact(&runtime.artifact);
     value["environmentVariables"] = json!(runtime.environment);
     value["metadataConfiguration"] = json!({ "requireMMDSV2": true });
     value["protocolConfiguration"] = json!({ "serverProtocol": "HTTP" });
     value
+}
+
+fn artifact(artifact: &Artifact) -> Value {
+    let container = |uri: String| json!({ "containerConfiguration": { "containerUri": uri } });
+    match artifact {
+        Artifact::Host => container("host".to_owned()),
+        Artifact::Directory { path } => container(format!("dir:{}", path.display())),
+        Artifact::Oci { path, .. } => container(format!("oci:{}", path.display())),
+        Artifact::Image { reference, .. } => container(reference.clone()),
+        Artifact::Code { location, runtime, entry_point, .. } => {
+            let mut object = json!({ "bucket": location.bucket, "prefix": location.key });
+            if let Some(version) = &location.version_id {
+                object["versionId"] = json!(version);
+            }
+            json!({ "codeConfiguration": {
+                "code": { "s3": object },
+                "runtime": runtime.as_str(),
+                "entryPoint": entry_point,
+            } })
+        }
+    }
 }
 
 fn endpoint_item(app: &App, endpoint: &Endpoint) -> Value {
