@@ -9,7 +9,6 @@ mod keeper;
 mod probe;
 mod process;
 mod ready;
-mod skeleton;
 mod trash;
 
 use std::{
@@ -28,7 +27,7 @@ use clamshell_domain::{
 };
 use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
 
-use self::{groups::Layout, ids::Privilege, process::Process, skeleton::Skeleton, trash::Trash};
+use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
 use crate::{
     guest_binary,
     image::{ImageStore, RootImage},
@@ -71,7 +70,6 @@ pub struct NativeDriver {
     layout: Layout,
     trash: Trash,
     spare: keeper::Spare,
-    skeleton: Skeleton,
     refilling: Arc<AtomicBool>,
     binary: OnceLock<PathBuf>,
 }
@@ -87,7 +85,6 @@ impl NativeDriver {
             layout: Layout::detect(),
             trash: Trash::new(&data_dir),
             spare: keeper::Spare::default(),
-            skeleton: Skeleton::new(&data_dir),
             refilling: Arc::default(),
             binary: OnceLock::new(),
             guard: options.guard,
@@ -121,9 +118,7 @@ impl NativeDriver {
         let mut keeper_spec = self.keeper_spec(spec).await?;
         // A keeper needs it. If this server is killed here, the next one takes it away, and a keeper that comes late finds
         // out that it is not wanted.
-        if !self.skeleton.take(&spec.session_dir) {
-            private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
-        }
+        private_folder(&spec.session_dir.join("run")).map_err(|error| setup("session folder", error))?;
         adapt(&mut keeper_spec)?;
         let made = keeper::start(&keeper_spec, &self.spare).await;
         self.refill(Path::new(&keeper_spec.binary));
@@ -153,15 +148,13 @@ impl NativeDriver {
         if self.refilling.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (spare, skeleton, refilling) =
-            (self.spare.clone(), self.skeleton.clone(), Arc::clone(&self.refilling));
+        let (spare, refilling) = (self.spare.clone(), Arc::clone(&self.refilling));
         let binary = binary.to_owned();
         drop(tokio::task::spawn_blocking(move || {
             std::thread::sleep(REFILL_AFTER);
-            // Whoever takes them from now on asks again.
+            // Whoever takes it from now on asks again.
             refilling.store(false, Ordering::Release);
             spare.refill(&binary);
-            skeleton.refill();
         }));
     }
 

@@ -106,6 +106,8 @@ pub struct Config {
     pub storage_retention_ms: u64,
     /// Milliseconds between SIGTERM and the end of open connections.
     pub drain_timeout_ms: u64,
+    /// Whether one sandbox is made ahead for the next new session.
+    pub standby: bool,
 }
 
 /// The configuration cannot be used.
@@ -147,6 +149,7 @@ struct File {
     allow_remote_plaintext: bool,
     storage_retention_days: Option<u64>,
     drain_timeout_s: Option<u64>,
+    standby: Option<bool>,
     tls: Option<FileTls>,
     limits: FileLimits,
     runtimes: BTreeMap<String, FileRuntime>,
@@ -289,6 +292,7 @@ impl Config {
                 86_400_000,
             )?,
             drain_timeout_ms: millis("drain_timeout_s", file.drain_timeout_s, 10, 1000)?,
+            standby: file.standby.unwrap_or(true),
         })
     }
 }

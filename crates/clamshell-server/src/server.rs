@@ -182,6 +182,7 @@ impl Server {
             default_driver: config.driver.clone(),
             data_dir: data_dir.clone(),
             storage_retention_ms: config.storage_retention_ms,
+            standby: config.standby,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         })
@@ -286,6 +287,7 @@ impl Server {
             // What served them notices; what does not ends with the process.
             let _ = tokio::time::timeout(CUT_TIMEOUT, app.tasks.wait()).await;
         }
+        app.registry.end_standby().await;
         app.store.close().await;
         Ok(())
     }

@@ -11,6 +11,7 @@ mod provision;
 mod reaper;
 mod registry;
 mod shells;
+mod standby;
 pub(crate) mod tree;
 
 use std::{
@@ -20,7 +21,7 @@ use std::{
 
 use clamshell_domain::{
     IdRange, Lifecycle, Phase, Region, Runtime, Sandbox, SandboxDriver, SandboxSpec, SessionKey,
-    SessionRecord,
+    SessionRecord, StorageId,
 };
 use thiserror::Error;
 use tokio::sync::watch;
@@ -213,19 +214,20 @@ impl Drop for Call {
 }
 
 fn sandbox_spec(
-    record: &SessionRecord,
+    storage_id: &StorageId,
+    id_range: u32,
     runtime: &Runtime,
     sessions_dir: &std::path::Path,
     region: &Region,
 ) -> SandboxSpec {
     SandboxSpec {
-        storage_id: record.storage_id.clone(),
-        session_dir: sessions_dir.join(record.storage_id.as_str()),
+        storage_id: storage_id.clone(),
+        session_dir: sessions_dir.join(storage_id.as_str()),
         artifact: runtime.artifact.clone(),
-        id_range: IdRange(record.id_range),
+        id_range: IdRange(id_range),
         limits: runtime.limits,
         region: region.to_string(),
-        instance_id: format!("ai-{}", record.storage_id),
+        instance_id: format!("ai-{storage_id}"),
         environment: runtime.environment.clone(),
     }
 }

@@ -13,6 +13,7 @@ mod row;
 mod runtimes;
 mod secrets;
 mod sessions;
+mod standbys;
 mod store;
 
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
@@ -21,4 +22,5 @@ pub use error::StoreError;
 pub use runtimes::InsertRuntimeError;
 pub use secrets::{MasterKey, MasterKeyError, OpenSecretError, SealError, Secret};
 pub use sessions::{CreateSessionError, SessionFilter, UpdateSessionError};
+pub use standbys::Standby;
 pub use store::Store;

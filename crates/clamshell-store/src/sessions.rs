@@ -73,20 +73,7 @@ impl Store {
         driver: &str,
     ) -> Result<SessionRecord, CreateSessionError> {
         let mut tx = self.write().await?;
-        // The row before the first gap, walking the unique index from 0.
-        let lowest_free = sqlx::query(
-            "SELECT 0 AS id_range WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE id_range = 0) \
-             UNION ALL SELECT * FROM (SELECT a.id_range + 1 AS id_range FROM sessions a \
-             WHERE NOT EXISTS (SELECT 1 FROM sessions b WHERE b.id_range = a.id_range + 1) \
-             ORDER BY a.id_range LIMIT 1) AS after_first_run LIMIT 1",
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
-        let id_range: u32 = Columns::new(TABLE, &lowest_free).number("id_range")?;
-        if id_range >= IdRange::RANGES {
-            return Err(CreateSessionError::RangesExhausted { ranges_max: IdRange::RANGES });
-        }
+        let id_range = free_id_range(&mut tx).await?;
         let record = SessionRecord {
             key: key.clone(),
             storage_id: storage_id.clone(),
@@ -147,17 +134,17 @@ impl Store {
     pub async fn list_sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, StoreError> {
         // Four texts instead of `$1 IS NULL OR ...`: SQLite picks an index for each.
         let query = match (&filter.runtime_id, filter.phase) {
-            (None, None) => sqlx::query(select!("ORDER BY created_at_ms, storage_id")),
-            (Some(runtime_id), None) => {
-                sqlx::query(select!("WHERE runtime_id = $1 ORDER BY created_at_ms, storage_id"))
-                    .bind(runtime_id.as_str())
-            }
+            (None, None) => sqlx::query(select!("WHERE endpoint <> '' ORDER BY created_at_ms, storage_id")),
+            (Some(runtime_id), None) => sqlx::query(select!(
+                "WHERE runtime_id = $1 AND endpoint <> '' ORDER BY created_at_ms, storage_id"
+            ))
+            .bind(runtime_id.as_str()),
             (None, Some(phase)) => {
-                sqlx::query(select!("WHERE phase = $1 ORDER BY created_at_ms, storage_id"))
+                sqlx::query(select!("WHERE phase = $1 AND endpoint <> '' ORDER BY created_at_ms, storage_id"))
                     .bind(phase_number(phase))
             }
             (Some(runtime_id), Some(phase)) => sqlx::query(select!(
-                "WHERE runtime_id = $1 AND phase = $2 ORDER BY created_at_ms, storage_id"
+                "WHERE runtime_id = $1 AND phase = $2 AND endpoint <> '' ORDER BY created_at_ms, storage_id"
             ))
             .bind(runtime_id.as_str())
             .bind(phase_number(phase)),
@@ -244,8 +231,29 @@ impl Store {
     }
 }
 
+/// The lowest range of user ids that no session and no standby has.
+pub(crate) async fn free_id_range(
+    tx: &mut sqlx::Transaction<'_, sqlx::Any>,
+) -> Result<u32, CreateSessionError> {
+    // The row before the first gap, walking the unique index from 0.
+    let lowest_free = sqlx::query(
+        "SELECT 0 AS id_range WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE id_range = 0) \
+         UNION ALL SELECT * FROM (SELECT a.id_range + 1 AS id_range FROM sessions a \
+         WHERE NOT EXISTS (SELECT 1 FROM sessions b WHERE b.id_range = a.id_range + 1) \
+         ORDER BY a.id_range LIMIT 1) AS after_first_run LIMIT 1",
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(StoreError::from)?;
+    let id_range: u32 = Columns::new(TABLE, &lowest_free).number("id_range")?;
+    if id_range >= IdRange::RANGES {
+        return Err(CreateSessionError::RangesExhausted { ranges_max: IdRange::RANGES });
+    }
+    Ok(id_range)
+}
+
 /// Stored numbers; never reused.
-fn phase_number(phase: Phase) -> i64 {
+pub(crate) fn phase_number(phase: Phase) -> i64 {
     match phase {
         Phase::Stopped => 1,
         Phase::Provisioning => 2,

@@ -13,6 +13,7 @@ mod half_way;
 mod plan;
 mod protocol;
 mod sessions;
+mod standby;
 mod stops;
 
 use std::{path::Path, time::Duration};

@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// Takes a live sandbox as the session's compute and watches over it.
-    fn running(
+    pub(super) fn running(
         self: &Arc<Self>,
         session: &Arc<Session>,
         sandbox: Sandbox,

@@ -7,14 +7,14 @@ use std::{
 };
 
 use clamshell_domain::{
-    CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SessionKey,
+    CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec, SessionKey,
     SessionRecord, StopDecision, StopReason, StorageId,
 };
 use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec};
+use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
 const FIND_AT_ONCE: usize = 16;
@@ -27,10 +27,12 @@ pub(crate) struct Registry {
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
     pub(super) storage_retention_ms: u64,
-    entropy: Arc<dyn Entropy>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) sessions_dir: PathBuf,
+    pub(super) standby: StandbySlot,
+    pub(super) standby_wanted: bool,
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
-    sessions_dir: PathBuf,
     trash_dir: PathBuf,
     sessions: Mutex<HashMap<SessionKey, Arc<Session>>>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct RegistryParts {
     pub(crate) default_driver: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) storage_retention_ms: u64,
+    /// Whether a sandbox is made ahead.
+    pub(crate) standby: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -74,9 +78,15 @@ impl Registry {
             drivers: parts.drivers,
             default_driver: parts.default_driver,
             sessions_dir: parts.data_dir.join("sessions"),
+            standby: StandbySlot::default(),
+            standby_wanted: parts.standby,
             trash_dir: parts.data_dir.join("trash"),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
         });
+        let left = registry.store.list_standbys().await?;
+        if !left.is_empty() {
+            registry.tasks.spawn(Arc::clone(&registry).sweep_standbys(left));
+        }
         let mut runtimes: HashMap<(String, u32), Arc<Runtime>> = HashMap::new();
         let mut unfinished = Vec::new();
         for record in records {
@@ -159,6 +169,11 @@ impl Registry {
             let session = match known {
                 Some(session) => session,
                 None => {
+                    let started = registry.start_from_standby(&key, &runtime).await;
+                    registry.prepare_standby(&runtime);
+                    if let Some(call) = started? {
+                        return Ok(call);
+                    }
                     let session = registry.make(key, &runtime).await?;
                     if let Some(call) = registry.enter(&session, &runtime)? {
                         return Ok(call);
@@ -177,7 +192,7 @@ impl Registry {
     }
 
     /// Counts a call; `None` when its compute must be made first.
-    fn enter(
+    pub(super) fn enter(
         self: &Arc<Self>,
         session: &Arc<Session>,
         runtime: &Arc<Runtime>,
@@ -258,28 +273,45 @@ impl Registry {
     }
 
     async fn remove_storage(&self, session: &Arc<Session>) -> Result<(), StopError> {
-        let spec = self.spec(session);
         let failed = |reason: String| StopError::Failed { reason };
-        session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
-        // One rename, so that a crash leaves either all of it or none; the driver empties the trash.
-        // The time keeps it apart from what an earlier removal, that failed after this step, may have left there.
-        let target = self.trash_dir.join(format!("{}-all-{}", spec.storage_id, self.now_ms()));
-        let moved = private_folder(&self.trash_dir).and_then(|()| std::fs::rename(session.folder(), &target));
-        match moved {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(failed(error.to_string()));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        session.driver.destroy(&spec).await.map_err(|error| failed(error.to_string()))?;
+        self.remove_files(&self.spec(session), &session.driver).await.map_err(failed)?;
         self.store.remove_session(session.key()).await.map_err(|error| failed(error.to_string()))?;
         self.map().remove(session.key());
         Ok(())
     }
 
-    pub(super) fn spec(&self, session: &Session) -> clamshell_domain::SandboxSpec {
+    /// Ends whatever lives in a session folder and removes all of it.
+    pub(super) async fn remove_files(
+        &self,
+        spec: &SandboxSpec,
+        driver: &Arc<dyn SandboxDriver>,
+    ) -> Result<(), String> {
+        driver.destroy(spec).await.map_err(|error| error.to_string())?;
+        // One rename, so that a crash leaves either all of it or none; the driver empties the trash.
+        // The time keeps it apart from what an earlier removal, that failed after this step, may have left there.
+        let target = self.trash_dir.join(format!("{}-all-{}", spec.storage_id, self.now_ms()));
+        let moved =
+            private_folder(&self.trash_dir).and_then(|()| std::fs::rename(&spec.session_dir, &target));
+        match moved {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+            Ok(()) | Err(_) => {}
+        }
+        driver.destroy(spec).await.map_err(|error| error.to_string())
+    }
+
+    pub(super) fn spec(&self, session: &Session) -> SandboxSpec {
         let state = session.lock();
-        sandbox_spec(&state.record, &state.runtime, &self.sessions_dir, &self.region)
+        let record = &state.record;
+        sandbox_spec(&record.storage_id, record.id_range, &state.runtime, &self.sessions_dir, &self.region)
+    }
+
+    /// Who makes the sandboxes of a version.
+    pub(super) fn driver_name<'a>(&'a self, runtime: &'a Runtime) -> &'a str {
+        runtime.driver.as_ref().unwrap_or(&self.default_driver)
+    }
+
+    pub(super) fn driver(&self, name: &str) -> Option<Arc<dyn SandboxDriver>> {
+        self.drivers.get(name).cloned()
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<SessionKey, Arc<Session>>> {
@@ -288,7 +320,7 @@ impl Registry {
 
     async fn make(&self, key: SessionKey, runtime: &Arc<Runtime>) -> Result<Arc<Session>, CallError> {
         let storage_id = StorageId::generate(&*self.entropy);
-        let driver = runtime.driver.as_ref().unwrap_or(&self.default_driver);
+        let driver = self.driver_name(runtime);
         let made = self.store.create_session(&key, &storage_id, self.now_ms(), runtime.version, driver).await;
         let record = match made {
             Ok(record) => record,
@@ -301,7 +333,7 @@ impl Registry {
         self.adopt(record, Arc::clone(runtime)).ok_or_else(unknown)
     }
 
-    fn adopt(&self, record: SessionRecord, runtime: Arc<Runtime>) -> Option<Arc<Session>> {
+    pub(super) fn adopt(&self, record: SessionRecord, runtime: Arc<Runtime>) -> Option<Arc<Session>> {
         let Some(driver) = self.drivers.get(&record.driver) else {
             tracing::error!(session = %record.key.session_id, driver = record.driver, "session needs a driver that this server does not have");
             return None;

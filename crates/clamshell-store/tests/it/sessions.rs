@@ -144,3 +144,34 @@ async fn activity_is_noted_in_a_batch_and_never_goes_back() {
     }
     assert_eq!(activity, [Some(50), Some(60), None]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_no_session_until_it_is_claimed() {
+    let mut fixture = Fixture::new().await;
+    let runtime = fixture.add_runtime("alpha").await;
+    let key = session_key(&runtime, 1);
+    let standby =
+        fixture.store.create_standby(&runtime.runtime_id, 1, &storage_id(), "native", 5).await.unwrap();
+    assert_eq!(standby.id_range, 0);
+    assert_eq!(fixture.store.list_sessions(&SessionFilter::default()).await.unwrap(), []);
+    let other = fixture.store.create_session(&key, &storage_id(), 6, 1, "native").await.unwrap();
+    assert_eq!(other.id_range, 1, "the standby has range 0");
+    let taken = fixture.store.claim_standby(&standby, &key, 7).await;
+    assert!(matches!(taken, Err(CreateSessionError::AlreadyExists)), "{taken:?}");
+
+    fixture.reopen().await;
+    assert_eq!(fixture.store.list_standbys().await.unwrap(), [standby.clone()]);
+    let claimed = fixture.store.claim_standby(&standby, &session_key(&runtime, 2), 8).await.unwrap();
+    assert_eq!((claimed.phase, claimed.started_at_ms, claimed.created_at_ms), (Phase::Running, Some(8), 8));
+    assert_eq!(fixture.store.session(&claimed.key).await.unwrap(), Some(claimed));
+    assert_eq!(fixture.store.list_standbys().await.unwrap(), []);
+    let again = fixture.store.claim_standby(&standby, &session_key(&runtime, 3), 9).await;
+    assert!(matches!(again, Err(CreateSessionError::Store(_))), "{again:?}");
+    let removed = fixture.store.remove_standby(&standby.storage_id).await;
+    assert!(matches!(removed, Err(UpdateSessionError::NotFound)), "a session is not removed as a standby");
+
+    let unused =
+        fixture.store.create_standby(&runtime.runtime_id, 1, &storage_id(), "native", 5).await.unwrap();
+    fixture.store.remove_standby(&unused.storage_id).await.unwrap();
+    assert_eq!(fixture.store.list_standbys().await.unwrap(), []);
+}

@@ -54,7 +54,7 @@ fn states(sessions: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_server_killed_while_it_makes_sessions_leaves_no_half_ones() {
-    let (mut server, client) = start("").await;
+    let (mut server, client) = start("standby = false\n").await;
     let mut made = Vec::new();
     for (round, part) in ["", "run", "run/guest.sock", "run/keeper.json"].iter().cycle().take(12).enumerate()
     {
@@ -95,7 +95,7 @@ async fn a_server_killed_while_it_makes_sessions_leaves_no_half_ones() {
 
 #[tokio::test]
 async fn a_server_killed_while_it_stops_a_session_finishes_when_it_is_back() {
-    let (mut server, client) = start("").await;
+    let (mut server, client) = start("standby = false\n").await;
     let session = session_id("half-stopped");
     run(&client, &session, "echo kept > /mnt/workspace/file").await;
     let mut shell = open(&client, &session, "deaf").await;
@@ -126,7 +126,7 @@ async fn a_server_killed_while_it_stops_a_session_finishes_when_it_is_back() {
 
 #[tokio::test]
 async fn what_a_client_was_told_is_done_stays_done() {
-    let (mut server, client) = start("").await;
+    let (mut server, client) = start("standby = false\n").await;
     for round in 0..5 {
         let session = session_id(&format!("told-{round}"));
         run(&client, &session, "echo kept > /mnt/workspace/file").await;

@@ -14,14 +14,20 @@ pub(crate) async fn run(binary: &Path) -> Result<()> {
     let server = ServerProcess::start(binary, "").await?;
     let client = server.client().await?;
     let mut connection = Connection::open(&client).await?;
+    let alone = ServerProcess::start(binary, "standby = false\n").await?;
+    let mut alone_connection = Connection::open(&alone.client().await?).await?;
     let mut crun = Peer::start("crun", "run", folder.path());
     let mut runc = Peer::start("runc", "run", folder.path());
     let (mut ours, mut theirs_crun, mut theirs_runc) =
         (Samples::new("clamshell: create to output"), Samples::new("crun run"), Samples::new("runc run"));
+    let mut ours_alone = Samples::new("clamshell: with `standby = false`");
     // The first session of a server builds the host image's skeleton.
     connection.command(&session("warm", 0), "echo x").await?;
+    alone_connection.command(&session("warm", 0), "echo x").await?;
     for round in 0..ROUNDS {
         ours.ms.push(connection.command(&session("create", round), "echo x").await?.first_output_ms);
+        let made = alone_connection.command(&session("create", round), "echo x").await?;
+        ours_alone.ms.push(made.first_output_ms);
         if let Some(peer) = &mut crun {
             theirs_crun.ms.push(peer.once()?);
         }
@@ -29,8 +35,8 @@ pub(crate) async fn run(binary: &Path) -> Result<()> {
             theirs_runc.ms.push(peer.once()?);
         }
     }
-    report("new session, request to first output byte", &[ours, theirs_crun, theirs_runc]);
-    drop((crun, runc));
+    report("new session, request to first output byte", &[ours, ours_alone, theirs_crun, theirs_runc]);
+    drop((crun, runc, alone_connection, alone));
 
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
