@@ -6,6 +6,7 @@
 
 mod access_key;
 mod ids;
+mod image;
 mod lifecycle;
 mod object;
 mod ports;
@@ -18,6 +19,7 @@ pub use ids::{
     AccessKeyId, AccountId, EndpointName, IdError, Region, RuntimeId, RuntimeName, SessionId, ShellId,
     StorageId,
 };
+pub use image::ImageConfig;
 pub use lifecycle::{CallDecision, Lifecycle, Phase, StopDecision, StopReason};
 pub use object::{ObjectBody, ObjectContent, ObjectError, ObjectSource};
 pub use ports::{Clock, Entropy, SystemClock, SystemEntropy};

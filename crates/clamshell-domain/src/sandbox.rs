@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Artifact, Limits, StorageId};
+use crate::{Artifact, ImageConfig, Limits, StorageId};
 
 /// A boxed future, so that drivers are trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -162,9 +162,15 @@ pub trait SandboxDriver: Send + Sync {
     /// Kills every process and removes everything but `workspace/` and `shells/`. Idempotent.
     fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>>;
 
-    /// Variables that the image of an artifact gives its programs, in its order; none when it gives none or cannot
-    /// be read. Quick once the image is unpacked.
-    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>>;
+    /// What the image of an artifact says about its program; `None` when it says nothing or cannot be read. Quick once
+    /// the image is unpacked.
+    fn image_config<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Option<ImageConfig>>;
+
+    /// Variables that the image of an artifact gives its programs, in its order; none when there is no
+    /// [`SandboxDriver::image_config`].
+    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>> {
+        Box::pin(async move { self.image_config(artifact).await.unwrap_or_default().env })
+    }
 
     /// What it uses now.
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats>;

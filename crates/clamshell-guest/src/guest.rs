@@ -12,6 +12,11 @@ mod buffer;
 mod clock;
 mod commands;
 mod connection;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "programs run as root or as the agent until images start theirs")
+)]
+mod identity;
 mod metadata;
 mod poll;
 mod process;

@@ -10,11 +10,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use clamshell_domain::Artifact;
+use clamshell_domain::{Artifact, ImageConfig};
 use clamshell_protocol::{BindSpec, LayerSpec};
 
 pub use self::oci::ImageError;
-use self::oci::{ImageConfig, unpack_layout};
+use self::oci::unpack_layout;
 
 /// Unpacked images remembered; each entry is a few paths. Beyond this all are looked up again.
 const REMEMBERED_MAX: usize = 256;

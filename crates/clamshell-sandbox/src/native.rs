@@ -22,8 +22,8 @@ use std::{
 };
 
 use clamshell_domain::{
-    Artifact, BoxFuture, CreateSandboxError, DestroySandboxError, DriverReport, Sandbox, SandboxDriver,
-    SandboxSpec, SandboxStats,
+    Artifact, BoxFuture, CreateSandboxError, DestroySandboxError, DriverReport, ImageConfig, Sandbox,
+    SandboxDriver, SandboxSpec, SandboxStats,
 };
 use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
 
@@ -291,16 +291,8 @@ impl SandboxDriver for NativeDriver {
         Box::pin(self.end(spec))
     }
 
-    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>> {
-        Box::pin(async move {
-            let image = self.image(artifact).await;
-            let config = image.ok().and_then(|image| image.config).unwrap_or_default();
-            let pairs = config.env.iter().filter_map(|line| line.split_once('='));
-            // What cannot be a variable is left out rather than keeping every program from starting.
-            let pairs = pairs
-                .filter(|(name, value)| !name.is_empty() && !name.contains('\0') && !value.contains('\0'));
-            pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-        })
+    fn image_config<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Option<ImageConfig>> {
+        Box::pin(async move { self.image(artifact).await.ok()?.config })
     }
 
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats> {

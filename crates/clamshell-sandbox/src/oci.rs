@@ -22,7 +22,7 @@ use std::{
 };
 
 use clamshell_domain::{
-    Artifact, BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, Sandbox,
+    Artifact, BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, ImageConfig, Sandbox,
     SandboxDriver, SandboxSpec, SandboxStats, StorageId,
 };
 use clamshell_protocol::{IdMap, KeeperSpec, OciSpec};
@@ -192,8 +192,8 @@ impl SandboxDriver for OciDriver {
         })
     }
 
-    fn image_environment<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Vec<(String, String)>> {
-        self.native.image_environment(artifact)
+    fn image_config<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Option<ImageConfig>> {
+        self.native.image_config(artifact)
     }
 
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats> {

@@ -9,6 +9,7 @@
 //! Every byte of an image is hostile: see `tree` for what keeps names inside, `layer` for the
 //! bounds. Registries are not spoken to here.
 
+mod config;
 mod digest;
 mod error;
 mod layer;
@@ -27,6 +28,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clamshell_domain::ImageConfig;
 use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{FlockOperation, RenameFlags};
 
@@ -43,23 +45,6 @@ pub struct UnpackedImage {
     /// Digest of the manifest (of the configuration, for `docker save` archives without one):
     /// `sha256:<hex>`.
     pub digest: String,
-}
-
-/// What an image says about the program it is made for. Hostile text, bounded only in total.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ImageConfig {
-    /// `NAME=value` lines.
-    pub env: Vec<String>,
-    /// Folder to start in.
-    pub cwd: Option<String>,
-    /// `user`, `uid`, `user:group` or `uid:gid`.
-    pub user: Option<String>,
-    /// Program and first arguments.
-    pub entrypoint: Vec<String>,
-    /// Arguments, or the program when there is no entry point.
-    pub cmd: Vec<String>,
-    /// Signal that asks the program to end.
-    pub stop_signal: Option<String>,
 }
 
 /// How to unpack.
@@ -106,6 +91,8 @@ pub fn unpack_layout_with(
     let store = Store::open(store_dir)?;
     let source = Source::open(source, &store.tmp, options.limits.unpacked_bytes_max)?;
     let chosen = manifest::choose(&source, reference)?;
+    // Before the layers, which take longer.
+    let config = config::checked(chosen.config.config.unwrap_or_default())?;
     store.add_missing(&source, &chosen.layers, options)?;
 
     // The same layer twice (often an empty one) is refused by the overlay; the upper one hides the
@@ -113,18 +100,9 @@ pub fn unpack_layout_with(
     let mut seen = HashSet::new();
     let tops = chosen.layers.iter().rev().filter(|layer| seen.insert(layer.diff_id.clone()));
     let layers = tops.map(|layer| store.layer(layer)).collect();
-    let config = chosen.config.config.unwrap_or_default();
-    let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
     Ok(UnpackedImage {
         layers,
-        config: ImageConfig {
-            env: config.env.unwrap_or_default(),
-            cwd: non_empty(config.working_dir),
-            user: non_empty(config.user),
-            entrypoint: config.entrypoint.unwrap_or_default(),
-            cmd: config.cmd.unwrap_or_default(),
-            stop_signal: non_empty(config.stop_signal),
-        },
+        config,
         digest: format!("sha256:{}", chosen.digest.hex()),
     })
 }

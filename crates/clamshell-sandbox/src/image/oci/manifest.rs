@@ -95,6 +95,8 @@ pub(super) struct ProcessConfig {
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) cmd: Option<Vec<String>>,
     pub(super) stop_signal: Option<String>,
+    /// `port/protocol`, each with an empty object.
+    pub(super) exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

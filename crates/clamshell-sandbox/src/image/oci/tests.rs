@@ -250,12 +250,13 @@ fn layers_come_out_as_they_went_in() {
     assert_eq!(
         image.config,
         ImageConfig {
-            env: vec!["A=1".into()],
-            cwd: Some("/srv".into()),
+            env: vec![("A".into(), "1".into())],
+            working_dir: Some("/srv".into()),
             user: Some("7:8".into()),
             entrypoint: vec![],
             cmd: vec!["sh".into()],
-            stop_signal: Some("SIGINT".into()),
+            stop_signal: Some(2),
+            exposed_ports: vec![],
         }
     );
 }
