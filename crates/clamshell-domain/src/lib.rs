@@ -5,6 +5,7 @@
 //! of the server.
 
 mod access_key;
+mod hosting;
 mod ids;
 mod image;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod sandbox;
 mod session;
 
 pub use access_key::{AccessKey, AccessKeyStatus};
+pub use hosting::{FileSystem, Hosting, ResourceStatus, ServerProtocol};
 pub use ids::{
     AccessKeyId, AccountId, EndpointName, IdError, Region, RuntimeId, RuntimeName, SessionId, ShellId,
     StorageId,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointName, RuntimeId, RuntimeName};
+use crate::{EndpointName, Hosting, RuntimeId, RuntimeName};
 
 /// Where the root file system of a session comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +201,8 @@ pub struct Runtime {
     pub network: NetworkMode,
     /// Driver that makes its sandboxes; `None`: the server's default.
     pub driver: Option<String>,
+    /// The agent that it hosts; `None`: sandboxes for commands and shells only.
+    pub hosting: Option<Hosting>,
     /// Milliseconds since 1970.
     pub created_at_ms: u64,
 }

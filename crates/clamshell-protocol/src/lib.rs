@@ -24,6 +24,6 @@ pub use keeper::{
     KeeperState, LayerSpec, OciSpec, ProcessRef, RemoveSpec, parse_process_stat,
 };
 pub use message::{
-    Access, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION, Reply, Request, ShellInfo,
-    ShellOpened, ShellSpec, User, WireError,
+    Access, AgentInfo, AgentSpec, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION,
+    Reply, Request, ShellInfo, ShellOpened, ShellSpec, User, WireError,
 };

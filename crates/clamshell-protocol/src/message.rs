@@ -37,6 +37,27 @@ pub enum Request {
         /// Milliseconds between SIGHUP and SIGKILL.
         grace_ms: u64,
     },
+    /// Start the hosted agent, unless it was started already: a guest starts one agent in its life. [`Reply::Agent`];
+    /// connection ends. The agent outlives this connection and the server.
+    AgentStart(Box<AgentSpec>),
+    /// The agent. [`Reply::Agent`], or [`ErrorCode::NotFound`] when none was started; connection ends.
+    AgentShow,
+    /// What the agent printed. [`Reply::Agent`], then `Output` frames from this offset (a `Gap` first when the log no longer
+    /// reaches back to it), and one `Exit` when the agent has ended and all was sent. Watching keeps nothing alive.
+    AgentLog {
+        /// Offset of the first byte wanted.
+        from_offset: u64,
+    },
+    /// Connect to a port that a program of the sandbox listens on, on its loopback interface. [`Reply::Connected`]; then the
+    /// connection carries the program's bytes and no frames, in both directions, until both sides have ended theirs.
+    /// With `pass` the guest passes the connected socket along with the reply (`SCM_RIGHTS`) where it can, and the
+    /// connection ends.
+    Connect {
+        /// TCP port.
+        port: u16,
+        /// The server can take a descriptor.
+        pass: bool,
+    },
     /// End everything: SIGTERM and SIGHUP to all, SIGKILL after `grace_ms`, flush logs, exit.
     /// [`Reply::Done`] just before the guest exits.
     Shutdown {
@@ -72,6 +93,40 @@ pub struct CommandSpec {
     pub stdin: bool,
     /// Go on when the server hangs up; output is dropped from then on.
     pub keep_running: bool,
+}
+
+/// How to start the hosted agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// Program and arguments; the program is a path or a name looked up in the PATH of `env`.
+    pub argv: Vec<String>,
+    /// The whole environment of the program; `HOME` is added from the account when it is missing.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside the sandbox; made when it is missing, as container runtimes do.
+    pub cwd: String,
+    /// As an image's `User`: empty, `name`, `uid`, `name:group`, `uid:gid`; looked up inside. Empty is root.
+    pub user: String,
+    /// Bytes of output kept on disk; the oldest go first.
+    pub log_bytes_max: u64,
+    /// What it gets first when the sandbox is shut down; SIGTERM when `None`.
+    pub stop_signal: Option<i32>,
+}
+
+/// The hosted agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// Process id inside the sandbox.
+    pub pid: u32,
+    /// Milliseconds since 1970.
+    pub started_at_ms: u64,
+    /// Oldest offset that its log still has.
+    pub start_offset: u64,
+    /// Offset at which the output of this agent starts.
+    pub run_offset: u64,
+    /// Offset after the newest byte.
+    pub end_offset: u64,
+    /// How it ended; `None` while it runs.
+    pub exit: Option<Exit>,
 }
 
 /// How to start a shell.
@@ -142,6 +197,13 @@ pub enum Reply {
         /// By shell id.
         shells: Vec<ShellInfo>,
     },
+    /// To the requests about the agent.
+    Agent(AgentInfo),
+    /// To [`Request::Connect`].
+    Connected {
+        /// A descriptor of the connected socket came with this message.
+        passed: bool,
+    },
     /// To the requests that only do something.
     Done,
     /// The request was refused and changed nothing.
@@ -161,7 +223,7 @@ pub struct WireError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// No such running shell.
+    /// No such running shell, or no agent.
     NotFound,
     /// The limit of running shells is reached.
     TooManyShells,
@@ -173,6 +235,8 @@ pub enum ErrorCode {
     OffsetOutOfRange,
     /// The program could not be started.
     SpawnFailed,
+    /// Nothing listens on the port.
+    Refused,
     /// The guest is shutting down.
     ShuttingDown,
     /// Anything else, for instance a log that cannot be written.

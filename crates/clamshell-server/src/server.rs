@@ -462,6 +462,7 @@ async fn ensure_runtime(
         limits: declared.limits,
         network: NetworkMode::Sandbox,
         driver: declared.driver.clone(),
+        hosting: None,
         created_at_ms: known.as_ref().map_or_else(|| clock.now_ms(), |known| known.created_at_ms),
     };
     match known {

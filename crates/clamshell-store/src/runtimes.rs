@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clamshell_domain::{
-    Artifact, EndpointName, LifecycleConfiguration, Limits, NetworkMode, Runtime, RuntimeId, RuntimeName,
+    Artifact, EndpointName, Hosting, LifecycleConfiguration, Limits, NetworkMode, Runtime, RuntimeId,
+    RuntimeName,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, any::AnyRow};
@@ -46,6 +47,8 @@ struct StoredSpec {
     limits: Limits,
     network: NetworkMode,
     driver: Option<String>,
+    #[serde(default)]
+    hosting: Option<Hosting>,
 }
 
 macro_rules! select {
@@ -67,6 +70,7 @@ fn stored_spec(runtime: &Runtime) -> StoredSpec {
         limits: runtime.limits,
         network: runtime.network,
         driver: runtime.driver.clone(),
+        hosting: runtime.hosting.clone(),
     }
 }
 
@@ -215,6 +219,7 @@ fn runtime_of(row: &AnyRow) -> Result<Runtime, StoreError> {
         limits: spec.limits,
         network: spec.network,
         driver: spec.driver,
+        hosting: spec.hosting,
         created_at_ms: columns.number("created_at_ms")?,
     })
 }

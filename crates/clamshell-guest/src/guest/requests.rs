@@ -41,6 +41,12 @@ impl Guest {
                 }
                 self.hang_up(serial, grace_ms);
             }
+            Request::AgentStart(_)
+            | Request::AgentShow
+            | Request::AgentLog { .. }
+            | Request::Connect { .. } => {
+                self.refuse(id, ErrorCode::Invalid, "this guest hosts no agent");
+            }
             Request::Shutdown { grace_ms } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.role = Role::AwaitShutdown;

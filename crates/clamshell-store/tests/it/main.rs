@@ -67,6 +67,7 @@ fn runtime(name: &str) -> Runtime {
         limits: Limits::default(),
         network: NetworkMode::Public,
         driver: Some("native".to_owned()),
+        hosting: None,
         created_at_ms: 1_700_000_000_000,
     }
 }
