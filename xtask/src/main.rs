@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod codegen;
 mod tidy;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -15,6 +16,8 @@ commands:
   bench sessions [GROUP...]
           us and our peers in turn, as ratios; groups: create commands echo bulk reattach memory start
   check   format, lints, house rules, tests, and dependencies when cargo-deny is installed
+  codegen [--check] [--models DIR]
+          shapes, types and docs/operations.md from the public service models
   tidy    house rules that no compiler knows";
 
 fn main() -> ExitCode {
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let result = match (command, rest) {
         ("bench", [suite, groups @ ..]) => bench::run(&repository(), suite, groups),
         ("check", []) => check::run(&repository()),
+        ("codegen", rest) => codegen::run(&repository(), rest),
         ("tidy", []) => tidy::run(&repository()),
         ("help" | "--help" | "-h", _) => {
             println!("{USAGE}");

@@ -62,6 +62,25 @@ macro_rules! operations {
     };
 }
 
+impl Operation {
+    /// The operations this server executes; the others answer `UnknownOperationException`.
+    pub const EXECUTED: &'static [Self] = &[
+        Self::ListAgentRuntimes,
+        Self::GetAgentRuntime,
+        Self::ListAgentRuntimeVersions,
+        Self::ListAgentRuntimeEndpoints,
+        Self::GetAgentRuntimeEndpoint,
+        Self::StopRuntimeSession,
+        Self::InvokeAgentRuntimeCommand,
+        Self::InvokeAgentRuntimeCommandShell,
+    ];
+
+    /// Whether this server executes it.
+    pub fn is_executed(self) -> bool {
+        Self::EXECUTED.contains(&self)
+    }
+}
+
 operations! {
     CreateAgentRuntime Control "PUT" 202 "/runtimes/",
     ListAgentRuntimes Control "POST" 200 "/runtimes/",

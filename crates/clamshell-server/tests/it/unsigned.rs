@@ -15,32 +15,7 @@ use crate::{
 
 /// Whether this server does what the operation says; the others are unknown operations, signed or not.
 pub(crate) fn is_served(operation: Operation) -> bool {
-    match operation {
-        Operation::ListAgentRuntimes
-        | Operation::GetAgentRuntime
-        | Operation::ListAgentRuntimeVersions
-        | Operation::ListAgentRuntimeEndpoints
-        | Operation::GetAgentRuntimeEndpoint
-        | Operation::StopRuntimeSession
-        | Operation::InvokeAgentRuntimeCommand
-        | Operation::InvokeAgentRuntimeCommandShell => true,
-        Operation::CreateAgentRuntime
-        | Operation::UpdateAgentRuntime
-        | Operation::DeleteAgentRuntime
-        | Operation::CreateAgentRuntimeEndpoint
-        | Operation::UpdateAgentRuntimeEndpoint
-        | Operation::DeleteAgentRuntimeEndpoint
-        | Operation::TagResource
-        | Operation::UntagResource
-        | Operation::ListTagsForResource
-        | Operation::PutResourcePolicy
-        | Operation::GetResourcePolicy
-        | Operation::DeleteResourcePolicy
-        | Operation::InvokeAgentRuntime
-        | Operation::GetAgentCard
-        | Operation::GetRuntimeProtectedResourceMetadata
-        | Operation::InvokeAgentRuntimeWithWebSocketStream => false,
-    }
+    operation.is_executed()
 }
 
 /// A request that would be served: of the runtime of this ARN, or of the given id.
