@@ -1,5 +1,6 @@
 //! Sandboxes: images, and the drivers that make, find and end sandboxes.
 
+pub mod fetch;
 pub mod guest_binary;
 pub mod image;
 mod native;

@@ -30,7 +30,7 @@ use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
 use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
 use crate::{
     guest_binary,
-    image::{ImageStore, RootImage},
+    image::{ImageSources, ImageStore, RootImage},
 };
 
 /// User inside that interactive shells run as.
@@ -49,6 +49,8 @@ pub struct NativeOptions {
     pub data_dir: PathBuf,
     /// Further folders of this machine that the host image shows, for instance a tool folder of a home.
     pub host_includes: Vec<PathBuf>,
+    /// Registries and buckets.
+    pub sources: ImageSources,
     /// Walls. A server always says [`Guard::Full`]; the escape suite proves with [`Guard::Off`] that it notices.
     pub guard: Guard,
 }
@@ -56,7 +58,12 @@ pub struct NativeOptions {
 impl NativeOptions {
     /// The usual ones.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), host_includes: Vec::new(), guard: Guard::Full }
+        Self {
+            data_dir: data_dir.into(),
+            host_includes: Vec::new(),
+            sources: ImageSources::default(),
+            guard: Guard::Full,
+        }
     }
 }
 
@@ -80,7 +87,7 @@ impl NativeDriver {
     pub fn new(options: NativeOptions) -> Self {
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
         Self {
-            images: Arc::new(ImageStore::new(&data_dir, options.host_includes)),
+            images: Arc::new(ImageStore::new(&data_dir, options.host_includes).with_sources(options.sources)),
             privilege: Privilege::detect(),
             layout: Layout::detect(),
             trash: Trash::new(&data_dir),
@@ -161,6 +168,10 @@ impl NativeDriver {
     async fn image(&self, artifact: &Artifact) -> Result<RootImage, CreateSandboxError> {
         if let Some(image) = self.images.prepared(artifact) {
             return Ok(image);
+        }
+        if matches!(artifact, Artifact::Image { .. } | Artifact::Code { .. }) {
+            let ready = self.images.ready(artifact).await;
+            return ready.map_err(|error| CreateSandboxError::Image { reason: chain(&error) });
         }
         let (images, artifact) = (Arc::clone(&self.images), artifact.clone());
         let prepared = tokio::task::spawn_blocking(move || images.prepare(&artifact)).await;

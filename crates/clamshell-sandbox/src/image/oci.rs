@@ -7,18 +7,19 @@
 //! the next one who unpacks.
 //!
 //! Every byte of an image is hostile: see `tree` for what keeps names inside, `layer` for the
-//! bounds. Registries are not spoken to here.
+//! bounds. Registries are spoken to elsewhere: what they send lies below the store as a layout,
+//! `blobs/sha256/<hex>`.
 
 mod config;
-mod digest;
+pub(in crate::image) mod digest;
 mod error;
 mod layer;
-mod manifest;
-mod name;
-mod source;
+pub(in crate::image) mod manifest;
+pub(in crate::image) mod name;
+pub(in crate::image) mod source;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(in crate::image) mod tree;
 
 use std::{
     collections::HashSet,
@@ -32,7 +33,12 @@ use clamshell_domain::ImageConfig;
 use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{FlockOperation, RenameFlags};
 
-use self::{digest::Hashing, manifest::LayerPart, source::Source, tree::Tree};
+use self::{
+    digest::{Hashing, Sha256},
+    manifest::LayerPart,
+    source::Source,
+    tree::Tree,
+};
 pub use self::{error::ImageError, layer::UnpackLimits};
 
 /// An image whose layers all lie in the store.
@@ -91,29 +97,54 @@ pub fn unpack_layout_with(
     let store = Store::open(store_dir)?;
     let source = Source::open(source, &store.tmp, options.limits.unpacked_bytes_max)?;
     let chosen = manifest::choose(&source, reference)?;
-    // Before the layers, which take longer.
-    let config = config::checked(chosen.config.config.unwrap_or_default())?;
-    store.add_missing(&source, &chosen.layers, options)?;
-
-    // The same layer twice (often an empty one) is refused by the overlay; the upper one hides the
-    // lower one completely.
-    let mut seen = HashSet::new();
-    let tops = chosen.layers.iter().rev().filter(|layer| seen.insert(layer.diff_id.clone()));
-    let layers = tops.map(|layer| store.layer(layer)).collect();
-    Ok(UnpackedImage {
-        layers,
-        config,
-        digest: format!("sha256:{}", chosen.digest.hex()),
-    })
+    store.complete(&source, chosen, options)
 }
 
-struct Store {
-    layers: PathBuf,
-    tmp: PathBuf,
+/// [`unpack_layout_with`] for an image whose blobs lie in the store itself, by the digest of its manifest or index.
+pub(in crate::image) fn unpack_blobs(
+    store_dir: &Path,
+    digest: &Sha256,
+    options: UnpackOptions,
+) -> Result<UnpackedImage, ImageError> {
+    let store = Store::open(store_dir)?;
+    let source = Source::open(store_dir, &store.tmp, options.limits.unpacked_bytes_max)?;
+    let chosen = manifest::choose_digest(&source, digest)?;
+    store.complete(&source, chosen, options)
+}
+
+/// The image if all of it is in the store already.
+pub(in crate::image) fn find_blobs(store_dir: &Path, digest: &Sha256) -> Option<UnpackedImage> {
+    let store = Store::open(store_dir).ok()?;
+    let source = Source::open(store_dir, &store.tmp, 0).ok()?;
+    let chosen = manifest::choose_digest(&source, digest).ok()?;
+    let is_whole = chosen.layers.iter().all(|layer| store.layer(layer).is_dir());
+    let config = config::checked(chosen.config.config.unwrap_or_default()).ok()?;
+    is_whole.then(|| store.unpacked(&chosen.digest, &chosen.layers, config))
+}
+
+/// The manifests, configuration and layers that an image is made of, as far as they can be read: names of files in
+/// `blobs/sha256` and of folders in `layers`.
+pub(in crate::image) fn parts_of(store_dir: &Path, digest: &Sha256) -> (Vec<String>, Vec<String>) {
+    let mut blobs = vec![digest.hex().to_owned()];
+    let mut layers = Vec::new();
+    if let Ok(store) = Store::open(store_dir)
+        && let Ok(source) = Source::open(store_dir, &store.tmp, 0)
+        && let Ok((way, chosen)) = manifest::choose_with_way(&source, digest)
+    {
+        blobs.extend(way.into_iter().map(|digest| digest.hex().to_owned()));
+        layers.extend(chosen.layers.iter().map(|layer| layer.diff_id.hex().to_owned()));
+    }
+    (blobs, layers)
+}
+
+/// The layers, and a folder for what is not whole yet.
+pub(in crate::image) struct Store {
+    pub(in crate::image) layers: PathBuf,
+    pub(in crate::image) tmp: PathBuf,
 }
 
 impl Store {
-    fn open(store_dir: &Path) -> Result<Self, ImageError> {
+    pub(in crate::image) fn open(store_dir: &Path) -> Result<Self, ImageError> {
         let store = Self { layers: store_dir.join("layers"), tmp: store_dir.join("tmp") };
         // Setuid programs of images lie here: nobody else on the machine gets near them.
         let mut builder = std::fs::DirBuilder::new();
@@ -128,6 +159,36 @@ impl Store {
         self.layers.join(layer.diff_id.hex())
     }
 
+    fn complete(
+        &self,
+        source: &Source,
+        chosen: manifest::Chosen,
+        options: UnpackOptions,
+    ) -> Result<UnpackedImage, ImageError> {
+        // Before the layers, which take longer.
+        let config = config::checked(chosen.config.config.unwrap_or_default())?;
+        self.add_missing(source, &chosen.layers, options)?;
+        Ok(self.unpacked(&chosen.digest, &chosen.layers, config))
+    }
+
+    fn unpacked(&self, digest: &Sha256, layers: &[LayerPart], config: ImageConfig) -> UnpackedImage {
+        // The same layer twice (often an empty one) is refused by the overlay; the upper one hides the
+        // lower one completely.
+        let mut seen = HashSet::new();
+        let tops = layers.iter().rev().filter(|layer| seen.insert(layer.diff_id.clone()));
+        let layers = tops.map(|layer| self.layer(layer)).collect();
+        UnpackedImage { layers, config, digest: format!("sha256:{}", digest.hex()) }
+    }
+
+    /// Keeps everyone else from changing the store, and removes what a crash left half done. Held as long as the file.
+    pub(in crate::image) fn lock(&self) -> Result<File, ImageError> {
+        let lock = File::open(&self.tmp).map_err(ImageError::io("locking the store"))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            .map_err(ImageError::errno("locking the store"))?;
+        self.remove_leftovers()?;
+        Ok(lock)
+    }
+
     fn add_missing(
         &self,
         source: &Source,
@@ -139,10 +200,7 @@ impl Store {
             return Ok(());
         }
         // One at a time, so that nobody unpacks a layer twice and leftovers are known as such.
-        let lock = File::open(&self.tmp).map_err(ImageError::io("locking the store"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-            .map_err(ImageError::errno("locking the store"))?;
-        self.remove_leftovers()?;
+        let _lock = self.lock()?;
         let mut limits = options.limits;
         for layer in layers {
             if is_missing(&layer) {
@@ -163,7 +221,7 @@ impl Store {
         let doing = "cleaning the store";
         for entry in std::fs::read_dir(&self.tmp).map_err(ImageError::io(doing))? {
             let entry = entry.map_err(ImageError::io(doing))?;
-            std::fs::remove_dir_all(entry.path()).map_err(ImageError::io(doing))?;
+            remove_tree(&entry.path()).map_err(ImageError::io(doing))?;
         }
         Ok(())
     }
@@ -207,6 +265,29 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Removes a tree even where its own modes forbid it to an ordinary user.
+pub(in crate::image) fn remove_tree(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if std::fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return std::fs::remove_file(path);
+    }
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            // Of the entry itself: a link is never followed.
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    std::fs::remove_dir_all(path)
 }
 
 const UNPACKED: &str = "unpacked size";

@@ -11,11 +11,11 @@ use super::error::ImageError;
 
 /// A SHA-256 digest as 64 lower-case hexadecimal digits; safe as a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Sha256(String);
+pub(in crate::image) struct Sha256(String);
 
 impl Sha256 {
     /// Takes `sha256:<hex>`.
-    pub(super) fn parse(text: &str) -> Result<Self, ImageError> {
+    pub(in crate::image) fn parse(text: &str) -> Result<Self, ImageError> {
         let is_hex =
             |hex: &&str| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match text.strip_prefix("sha256:").filter(is_hex) {
@@ -27,15 +27,15 @@ impl Sha256 {
         }
     }
 
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(in crate::image) fn of(bytes: &[u8]) -> Self {
         Self::from_raw(digest(&SHA256, bytes).as_ref())
     }
 
-    pub(super) fn hex(&self) -> &str {
+    pub(in crate::image) fn hex(&self) -> &str {
         &self.0
     }
 
-    fn from_raw(raw: &[u8]) -> Self {
+    pub(in crate::image) fn from_raw(raw: &[u8]) -> Self {
         use fmt::Write;
         let mut hex = String::with_capacity(64);
         for byte in raw {
@@ -46,7 +46,7 @@ impl Sha256 {
 }
 
 /// Passes bytes on, up to a limit, and knows their digest at the end.
-pub(super) struct Hashing<R> {
+pub(in crate::image) struct Hashing<R> {
     inner: R,
     context: Context,
     left: u64,
@@ -54,21 +54,21 @@ pub(super) struct Hashing<R> {
 }
 
 impl<R: Read> Hashing<R> {
-    pub(super) fn new(inner: R, limit: u64) -> Self {
+    pub(in crate::image) fn new(inner: R, limit: u64) -> Self {
         Self { inner, context: Context::new(&SHA256), left: limit, exceeded: false }
     }
 
     /// Bytes that may still come.
-    pub(super) fn left(&self) -> u64 {
+    pub(in crate::image) fn left(&self) -> u64 {
         self.left
     }
 
     /// Whether reading failed because the limit was reached.
-    pub(super) fn is_exceeded(&self) -> bool {
+    pub(in crate::image) fn is_exceeded(&self) -> bool {
         self.exceeded
     }
 
-    pub(super) fn finish(self) -> Sha256 {
+    pub(in crate::image) fn finish(self) -> Sha256 {
         Sha256::from_raw(self.context.finish().as_ref())
     }
 }

@@ -3,7 +3,10 @@
 
 use std::io;
 
+use clamshell_domain::ObjectError;
 use thiserror::Error;
+
+use crate::image::registry::RegistryError;
 
 /// An image cannot be used. Nothing of it is left half in the store.
 #[derive(Debug, Error)]
@@ -80,6 +83,34 @@ pub enum ImageError {
         what: &'static str,
         /// The limit.
         limit: u64,
+    },
+    /// A registry does not give it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The object storage does not give it.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// Nobody pulled it yet, or it was removed since.
+    #[error("not pulled yet: {reference}")]
+    NotPulled {
+        /// Image or object.
+        reference: String,
+    },
+    /// The base image cannot run the code.
+    #[error(
+        "the base image has no `{interpreter}`, which {runtime} needs; install it there or choose a base image that has it"
+    )]
+    NoInterpreter {
+        /// Program looked for.
+        interpreter: &'static str,
+        /// Runtime in the words of the API.
+        runtime: &'static str,
+    },
+    /// The entry point does not fit the zip.
+    #[error("entry point: {reason}")]
+    EntryPoint {
+        /// Rule it breaks.
+        reason: String,
     },
 }
 

@@ -10,28 +10,30 @@ use super::{digest::Sha256, error::ImageError, source::Source};
 /// Largest index, manifest or configuration: registries stop at 4 MiB.
 const DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
 /// Index in index in index; two levels are seen in the wild.
-const INDEX_DEPTH_MAX: usize = 4;
+pub(in crate::image) const INDEX_DEPTH_MAX: usize = 4;
 /// Most layers of one image, as of Docker: the overlay takes little more.
 const LAYERS_MAX: usize = 127;
 
 /// An image chosen.
 #[derive(Debug)]
-pub(super) struct Chosen {
-    pub(super) digest: Sha256,
-    pub(super) config: ConfigFile,
+pub(in crate::image) struct Chosen {
+    pub(in crate::image) digest: Sha256,
+    pub(in crate::image) config: ConfigFile,
     /// Bottom first.
-    pub(super) layers: Vec<LayerPart>,
+    pub(in crate::image) layers: Vec<LayerPart>,
 }
 
 /// A layer and where it lies.
 #[derive(Debug)]
-pub(super) struct LayerPart {
-    pub(super) name: String,
+pub(in crate::image) struct LayerPart {
+    pub(in crate::image) name: String,
+    /// Bytes as they lie there, where the manifest says.
+    pub(in crate::image) size: Option<u64>,
     /// Of the bytes as they lie there; `docker save` of old has none.
-    pub(super) digest: Option<Sha256>,
+    pub(in crate::image) digest: Option<Sha256>,
     /// Of the plain tar.
-    pub(super) diff_id: Sha256,
-    pub(super) media_type: String,
+    pub(in crate::image) diff_id: Sha256,
+    pub(in crate::image) media_type: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -40,6 +42,8 @@ struct Descriptor {
     #[serde(default)]
     media_type: String,
     digest: String,
+    #[serde(default)]
+    size: Option<u64>,
     platform: Option<Platform>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
@@ -64,6 +68,14 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
+/// Schema 1 of Docker: no configuration, layers by another name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SignedManifest {
+    #[serde(rename = "fsLayers")]
+    _layers: serde::de::IgnoredAny,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct SavedImage {
@@ -75,28 +87,28 @@ struct SavedImage {
 
 /// The configuration of an image, as far as it matters here.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct ConfigFile {
+pub(in crate::image) struct ConfigFile {
     #[serde(default)]
     architecture: String,
     #[serde(default)]
     os: String,
     #[serde(default)]
-    pub(super) config: Option<ProcessConfig>,
+    pub(in crate::image) config: Option<ProcessConfig>,
     rootfs: RootFs,
 }
 
 /// What the image says about its program.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct ProcessConfig {
-    pub(super) env: Option<Vec<String>>,
-    pub(super) working_dir: Option<String>,
-    pub(super) user: Option<String>,
-    pub(super) entrypoint: Option<Vec<String>>,
-    pub(super) cmd: Option<Vec<String>>,
-    pub(super) stop_signal: Option<String>,
+pub(in crate::image) struct ProcessConfig {
+    pub(in crate::image) env: Option<Vec<String>>,
+    pub(in crate::image) working_dir: Option<String>,
+    pub(in crate::image) user: Option<String>,
+    pub(in crate::image) entrypoint: Option<Vec<String>>,
+    pub(in crate::image) cmd: Option<Vec<String>>,
+    pub(in crate::image) stop_signal: Option<String>,
     /// `port/protocol`, each with an empty object.
-    pub(super) exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    pub(in crate::image) exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +118,7 @@ struct RootFs {
 }
 
 /// Finds the image of that name for this machine.
-pub(super) fn choose(source: &Source, reference: Option<&str>) -> Result<Chosen, ImageError> {
+pub(in crate::image) fn choose(source: &Source, reference: Option<&str>) -> Result<Chosen, ImageError> {
     if source.has("index.json") {
         choose_layout(source, reference)
     } else if source.has("manifest.json") {
@@ -118,27 +130,84 @@ pub(super) fn choose(source: &Source, reference: Option<&str>) -> Result<Chosen,
 
 fn choose_layout(source: &Source, reference: Option<&str>) -> Result<Chosen, ImageError> {
     let index: Index = parse("index.json", &source.bytes("index.json", DESCRIPTION_BYTES_MAX)?)?;
-    let mut descriptor = by_reference(index.manifests, reference)?;
+    choose_digest(source, &Sha256::parse(&by_reference(index.manifests, reference)?.digest)?)
+}
+
+/// The image of that manifest or index, for this machine.
+pub(in crate::image) fn choose_digest(source: &Source, digest: &Sha256) -> Result<Chosen, ImageError> {
+    choose_with_way(source, digest).map(|(_, chosen)| chosen)
+}
+
+/// The image, and the digests of the manifests on the way to it with that of its configuration.
+pub(in crate::image) fn choose_with_way(
+    source: &Source,
+    digest: &Sha256,
+) -> Result<(Vec<Sha256>, Chosen), ImageError> {
+    let mut digest = digest.clone();
+    let mut way = Vec::new();
     for _ in 0..INDEX_DEPTH_MAX {
-        let (digest, bytes) = blob(source, &descriptor, "manifest")?;
-        // By shape and not by media type, which old tools leave out.
-        if let Ok(nested) = serde_json::from_slice::<Index>(&bytes) {
-            descriptor = by_platform(nested.manifests)?;
-            continue;
+        way.push(digest.clone());
+        match step(&blob(source, &digest, "manifest")?)? {
+            Step::Descend(next) => digest = next,
+            Step::Image(image) => {
+                way.push(image.config.clone());
+                let config = blob(source, &image.config, "configuration")?;
+                return Ok((way, image.with_config(digest, &config)?));
+            }
         }
-        let manifest: Manifest = parse("manifest", &bytes)?;
-        let (_, config) = blob(source, &manifest.config, "configuration")?;
-        let config: ConfigFile = parse("configuration", &config)?;
-        let diff_ids = diff_ids(&config, manifest.layers.len())?;
-        let mut layers = Vec::with_capacity(diff_ids.len());
-        for (layer, diff_id) in manifest.layers.into_iter().zip(diff_ids) {
-            let digest = Sha256::parse(&layer.digest)?;
-            let media_type = layer.media_type;
-            layers.push(LayerPart { name: blob_name(&digest), digest: Some(digest), diff_id, media_type });
-        }
-        return checked(Chosen { digest, config, layers });
     }
-    Err(ImageError::TooLarge { what: "depth of indexes", limit: INDEX_DEPTH_MAX as u64 })
+    Err(too_deep())
+}
+
+/// Indexes go on into each other.
+pub(in crate::image) fn too_deep() -> ImageError {
+    ImageError::TooLarge { what: "depth of indexes", limit: INDEX_DEPTH_MAX as u64 }
+}
+
+/// What a manifest leads to.
+pub(in crate::image) enum Step {
+    /// An index: the manifest for this machine.
+    Descend(Sha256),
+    /// An image.
+    Image(Described),
+}
+
+/// An image whose configuration is still to be read.
+pub(in crate::image) struct Described {
+    /// Digest of the configuration.
+    pub(in crate::image) config: Sha256,
+    layers: Vec<Descriptor>,
+}
+
+/// Reads one manifest.
+pub(in crate::image) fn step(bytes: &[u8]) -> Result<Step, ImageError> {
+    // By shape and not by media type, which old tools leave out.
+    if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
+        return Ok(Step::Descend(Sha256::parse(&by_platform(index.manifests)?.digest)?));
+    }
+    if serde_json::from_slice::<SignedManifest>(bytes).is_ok() {
+        return Err(ImageError::Unsupported { what: "manifests of schema 1; push the image again".into() });
+    }
+    let manifest: Manifest = parse("manifest", bytes)?;
+    if manifest.layers.len() > LAYERS_MAX {
+        return Err(ImageError::TooLarge { what: "number of layers", limit: LAYERS_MAX as u64 });
+    }
+    Ok(Step::Image(Described { config: Sha256::parse(&manifest.config.digest)?, layers: manifest.layers }))
+}
+
+impl Described {
+    /// The image of the manifest with this digest and the configuration with these bytes, already checked.
+    pub(in crate::image) fn with_config(self, digest: Sha256, config: &[u8]) -> Result<Chosen, ImageError> {
+        let config: ConfigFile = parse("configuration", config)?;
+        let diff_ids = diff_ids(&config, self.layers.len())?;
+        let mut layers = Vec::with_capacity(diff_ids.len());
+        for (layer, diff_id) in self.layers.into_iter().zip(diff_ids) {
+            let digest = Sha256::parse(&layer.digest)?;
+            let (name, media_type, size) = (blob_name(&digest), layer.media_type, layer.size);
+            layers.push(LayerPart { name, size, digest: Some(digest), diff_id, media_type });
+        }
+        checked(Chosen { digest, config, layers })
+    }
 }
 
 fn choose_saved(source: &Source, reference: Option<&str>) -> Result<Chosen, ImageError> {
@@ -170,7 +239,13 @@ fn choose_saved(source: &Source, reference: Option<&str>) -> Result<Chosen, Imag
     let diff_ids = diff_ids(&config, image.layers.len())?;
     let layers = image.layers.into_iter().zip(diff_ids);
     let layers = layers
-        .map(|(name, diff_id)| LayerPart { name, digest: None, diff_id, media_type: String::new() })
+        .map(|(name, diff_id)| LayerPart {
+            name,
+            size: None,
+            digest: None,
+            diff_id,
+            media_type: String::new(),
+        })
         .collect();
     checked(Chosen { digest, config, layers })
 }
@@ -262,16 +337,16 @@ fn same_reference(name: &str, asked: &str) -> bool {
         || short.rsplit_once(':').is_some_and(|(_, tag)| tag == asked)
 }
 
-fn blob(source: &Source, descriptor: &Descriptor, what: &str) -> Result<(Sha256, Vec<u8>), ImageError> {
-    let digest = Sha256::parse(&descriptor.digest)?;
-    let bytes = source.bytes(&blob_name(&digest), DESCRIPTION_BYTES_MAX)?;
-    if Sha256::of(&bytes) != digest {
+fn blob(source: &Source, digest: &Sha256, what: &str) -> Result<Vec<u8>, ImageError> {
+    let bytes = source.bytes(&blob_name(digest), DESCRIPTION_BYTES_MAX)?;
+    if Sha256::of(&bytes) != *digest {
         return Err(ImageError::Digest { what: what.into(), expected: digest.hex().into() });
     }
-    Ok((digest, bytes))
+    Ok(bytes)
 }
 
-fn blob_name(digest: &Sha256) -> String {
+/// Where a blob lies in a layout.
+pub(in crate::image) fn blob_name(digest: &Sha256) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
@@ -290,7 +365,7 @@ fn list(names: impl IntoIterator<Item = String>) -> String {
 }
 
 /// The architecture of this machine in the words of images.
-pub(super) fn host_architecture() -> &'static str {
+pub(in crate::image) fn host_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

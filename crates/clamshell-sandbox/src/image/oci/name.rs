@@ -4,7 +4,7 @@ use super::error::ImageError;
 
 /// Components of a name below the root of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EntryName(Vec<Vec<u8>>);
+pub(in crate::image) struct EntryName(Vec<Vec<u8>>);
 
 /// Longest name, as everywhere in Linux.
 const NAME_BYTES_MAX: usize = 4095;
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 256;
 
 impl EntryName {
     /// Takes a name as it stands in an archive.
-    pub(super) fn parse(name: &[u8]) -> Result<Self, ImageError> {
+    pub(in crate::image) fn parse(name: &[u8]) -> Result<Self, ImageError> {
         let refuse = |reason| Err(ImageError::hostile(name, reason));
         if name.len() > NAME_BYTES_MAX {
             return refuse("the name is too long");
@@ -43,37 +43,37 @@ impl EntryName {
         Ok(Self(components))
     }
 
-    pub(super) fn root() -> Self {
+    pub(in crate::image) fn root() -> Self {
         Self(Vec::new())
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(in crate::image) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn depth(&self) -> usize {
+    pub(in crate::image) fn depth(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn prefix(&self, depth: usize) -> Self {
+    pub(in crate::image) fn prefix(&self, depth: usize) -> Self {
         Self(self.0[..depth.min(self.0.len())].to_vec())
     }
 
     /// The folder and the last component; `None` for the root.
-    pub(super) fn split_last(&self) -> Option<(Self, &[u8])> {
+    pub(in crate::image) fn split_last(&self) -> Option<(Self, &[u8])> {
         let (last, parent) = self.0.split_last()?;
         Some((Self(parent.to_vec()), last))
     }
 
     /// The same folder with another last component.
-    pub(super) fn sibling(&self, last: &[u8]) -> Self {
+    pub(in crate::image) fn sibling(&self, last: &[u8]) -> Self {
         let mut components = self.0.clone();
         components.pop();
         components.push(last.to_vec());
         Self(components)
     }
 
-    pub(super) fn joined(&self) -> Vec<u8> {
+    pub(in crate::image) fn joined(&self) -> Vec<u8> {
         self.0.join(&b'/')
     }
 }

@@ -16,7 +16,7 @@ use super::{error::ImageError, name::EntryName};
 
 /// The parts of an image by name.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(in crate::image) enum Source {
     /// An OCI layout folder.
     Folder(OwnedFd),
     /// An `oci-archive` or `docker save` file.
@@ -25,7 +25,7 @@ pub(super) enum Source {
 
 /// A member of an archive.
 #[derive(Debug, Clone)]
-pub(super) enum Part {
+pub(in crate::image) enum Part {
     Bytes {
         offset: u64,
         length: u64,
@@ -39,7 +39,7 @@ const PARTS_MAX: usize = 100_000;
 
 impl Source {
     /// Opens an image; a compressed archive is unpacked into an unnamed file in `scratch`.
-    pub(super) fn open(path: &Path, scratch: &Path, bytes_max: u64) -> Result<Self, ImageError> {
+    pub(in crate::image) fn open(path: &Path, scratch: &Path, bytes_max: u64) -> Result<Self, ImageError> {
         let opening = ImageError::io("opening the image");
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -64,12 +64,12 @@ impl Source {
         Ok(Self::Archive { file, parts })
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::image) fn has(&self, name: &str) -> bool {
         self.part(name).is_ok()
     }
 
     /// A reader of a part, and its length.
-    pub(super) fn part(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), ImageError> {
+    pub(in crate::image) fn part(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), ImageError> {
         let missing = || ImageError::NotAnImage { reason: format!("`{}` is missing", name.escape_default()) };
         let parsed = EntryName::parse(name.as_bytes())?;
         if parsed.is_root() {
@@ -106,7 +106,7 @@ impl Source {
     }
 
     /// A small part in memory.
-    pub(super) fn bytes(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
+    pub(in crate::image) fn bytes(&self, name: &str, limit: u64) -> Result<Vec<u8>, ImageError> {
         let (reader, length) = self.part(name)?;
         if length > limit {
             return Err(ImageError::TooLarge { what: "size of a description", limit });

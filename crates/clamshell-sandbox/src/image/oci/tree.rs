@@ -19,18 +19,18 @@ use super::{error::ImageError, name::EntryName};
 
 /// Owner, mode, time and attributes of an entry.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Metadata {
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime_s: i64,
+pub(in crate::image) struct Metadata {
+    pub(in crate::image) mode: u32,
+    pub(in crate::image) uid: u32,
+    pub(in crate::image) gid: u32,
+    pub(in crate::image) mtime_s: i64,
     /// Names and values of `user.*` attributes, already bounded.
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(in crate::image) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// A tree being written.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(in crate::image) struct Tree {
     root: OwnedFd,
     /// Only root may give files away, and only root sees `trusted.*`.
     is_root: bool,
@@ -41,18 +41,18 @@ pub(super) struct Tree {
 const WHITEOUT_MODE: Mode = Mode::empty();
 
 impl Tree {
-    pub(super) fn open(path: &std::path::Path) -> Result<Self, ImageError> {
+    pub(in crate::image) fn open(path: &std::path::Path) -> Result<Self, ImageError> {
         let root = fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(ImageError::errno("opening a layer folder"))?;
         Ok(Self { root, is_root: rustix::process::geteuid().is_root(), last_parent: None })
     }
 
-    pub(super) fn root(&self) -> BorrowedFd<'_> {
+    pub(in crate::image) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
     /// Makes sure that the folder exists; a new one gets its metadata at the end.
-    pub(super) fn make_dir(&mut self, name: &EntryName) -> Result<(), ImageError> {
+    pub(in crate::image) fn make_dir(&mut self, name: &EntryName) -> Result<(), ImageError> {
         let Some((_, last)) = name.split_last() else {
             return Ok(());
         };
@@ -74,7 +74,7 @@ impl Tree {
     }
 
     /// Writes a regular file from `content` and returns its length.
-    pub(super) fn make_file(
+    pub(in crate::image) fn make_file(
         &mut self,
         name: &EntryName,
         metadata: &Metadata,
@@ -102,7 +102,7 @@ impl Tree {
         Ok(length)
     }
 
-    pub(super) fn make_symlink(
+    pub(in crate::image) fn make_symlink(
         &mut self,
         name: &EntryName,
         target: &[u8],
@@ -113,7 +113,11 @@ impl Tree {
         self.apply_at(&parent, last, metadata)
     }
 
-    pub(super) fn make_fifo(&mut self, name: &EntryName, metadata: &Metadata) -> Result<(), ImageError> {
+    pub(in crate::image) fn make_fifo(
+        &mut self,
+        name: &EntryName,
+        metadata: &Metadata,
+    ) -> Result<(), ImageError> {
         let (parent, last) = self.replace(name)?;
         fs::mkfifoat(&parent, last, Mode::from_raw_mode(metadata.mode & 0o777))
             .map_err(ImageError::errno("making a pipe"))?;
@@ -121,7 +125,11 @@ impl Tree {
     }
 
     /// A second name of a file of the same layer.
-    pub(super) fn make_hard_link(&mut self, name: &EntryName, target: &EntryName) -> Result<(), ImageError> {
+    pub(in crate::image) fn make_hard_link(
+        &mut self,
+        name: &EntryName,
+        target: &EntryName,
+    ) -> Result<(), ImageError> {
         let refused = |reason| ImageError::hostile(&name.joined(), reason);
         let Some((target_parent, target_last)) = target.split_last() else {
             return Err(refused("hard link to the root"));
@@ -148,7 +156,7 @@ impl Tree {
     }
 
     /// Hides `name` of the layers below.
-    pub(super) fn make_whiteout(&mut self, name: &EntryName) -> Result<(), ImageError> {
+    pub(in crate::image) fn make_whiteout(&mut self, name: &EntryName) -> Result<(), ImageError> {
         let Some((_, last)) = name.split_last() else {
             return Err(ImageError::hostile(b".", "whiteout of the root"));
         };
@@ -166,14 +174,18 @@ impl Tree {
     }
 
     /// Hides everything that the layers below have in this folder.
-    pub(super) fn make_opaque(&mut self, dir: &EntryName) -> Result<(), ImageError> {
+    pub(in crate::image) fn make_opaque(&mut self, dir: &EntryName) -> Result<(), ImageError> {
         self.make_dir(dir)?;
         let fd = self.open_dir(dir).map_err(refused_link(dir))?;
         self.set_opaque(&fd)
     }
 
     /// Sets what was left for the end. `false` when the folder was replaced meanwhile.
-    pub(super) fn finish_dir(&mut self, name: &EntryName, metadata: &Metadata) -> Result<bool, ImageError> {
+    pub(in crate::image) fn finish_dir(
+        &mut self,
+        name: &EntryName,
+        metadata: &Metadata,
+    ) -> Result<bool, ImageError> {
         let fd = match self.open_dir(name) {
             Ok(fd) => fd,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(false),

@@ -1,0 +1,1 @@
+//! Zips made by hand.
