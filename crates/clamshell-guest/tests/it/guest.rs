@@ -31,7 +31,20 @@ impl Guest {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("shells")).unwrap();
-        let child = launch(folder.path());
+        let child = launch(folder.path(), None);
+        Self { child, folder }
+    }
+
+    /// A guest of an ordinary user: of another one where the tests run as root.
+    pub(crate) fn of_ordinary_user() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("shells")).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Where it was built, an ordinary user may not come.
+        std::fs::copy(PROGRAM, folder.path().join("guest")).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        let child = launch(folder.path(), is_root.then_some(1000));
         Self { child, folder }
     }
 
@@ -39,7 +52,7 @@ impl Guest {
     pub(crate) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = launch(self.folder.path());
+        self.child = launch(self.folder.path(), None);
     }
 
     pub(crate) fn shells(&self) -> PathBuf {
@@ -117,14 +130,21 @@ impl Drop for Guest {
     }
 }
 
-fn launch(folder: &Path) -> Child {
+/// The guest, as built.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_clamshell-guest");
+
+fn launch(folder: &Path, user: Option<u32>) -> Child {
     let socket = folder.join("guest.sock");
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     let shells: OwnedFd = std::fs::File::open(folder.join("shells")).unwrap().into();
     let config = GuestConfig { switch_user: false, metadata: false, ..GuestConfig::default() };
     let (listener_fd, shells_fd) = (listener.as_raw_fd(), shells.as_raw_fd());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clamshell-guest"));
+    let copy = folder.join("guest");
+    let mut command = Command::new(if copy.exists() { copy.as_path() } else { Path::new(PROGRAM) });
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
     command
         .args(["guest", &serde_json::to_string(&config).unwrap()])
         .stdin(Stdio::null())

@@ -8,4 +8,5 @@
 
 mod commands;
 mod guest;
+mod memory;
 mod shells;
