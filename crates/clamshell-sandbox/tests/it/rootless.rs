@@ -1,13 +1,10 @@
 //! Sandboxes of an ordinary user. Run by root these tests start themselves again as one.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::fs;
 
 use clamshell_protocol::User;
 
-use crate::sandbox::{Session, alive};
-
-/// Any user that is not root; need not have an account.
-const ORDINARY: &str = "1000";
+use crate::sandbox::{Session, again_as_ordinary_user, alive};
 
 #[test]
 fn an_ordinary_user_without_subordinate_ids() {
@@ -46,31 +43,7 @@ fn an_ordinary_user_with_subordinate_ids() {
     assert!(crate::sandbox::until(|| fs::read_dir(&trash).unwrap().next().is_none()));
 }
 
-/// Starts the test as an ordinary user, in a mount namespace where `/etc/subuid` has this line.
+/// Starts the test as an ordinary user, with this line in `/etc/subuid`.
 fn again(test: &str, subordinate: &str) {
-    let folder = tempfile::Builder::new().prefix("rootless").tempdir_in("/tmp").unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::write(folder.path().join("ids"), format!("{subordinate}\n")).unwrap();
-    let program = folder.path().join("it");
-    // Where it was built, an ordinary user may not come.
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let script = format!(
-        "for file in subuid subgid; do test -e /etc/$file && mount --bind {ids} /etc/$file || exit 77; done
-         TMPDIR={folder} exec setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups \
-             {program} --exact rootless::{test} --nocapture",
-        ids = folder.path().join("ids").display(),
-        folder = folder.path().display(),
-        program = program.display(),
-    );
-    let ran = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output();
-    let Ok(ran) = ran else {
-        println!("skipped {test}: needs unshare and setpriv");
-        return;
-    };
-    if ran.status.code() == Some(77) || ran.status.code() == Some(127) {
-        println!("skipped {test}: {}", String::from_utf8_lossy(&ran.stderr));
-        return;
-    }
-    let said = format!("{}\n{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    again_as_ordinary_user(&format!("rootless::{test}"), subordinate, "true");
 }

@@ -226,3 +226,37 @@ fn private(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
+
+/// Any user that is not root; need not have an account.
+const ORDINARY: &str = "1000";
+
+/// Runs a test of this program again, as an ordinary user who has these subordinate ids (one line of `/etc/subuid`),
+/// in a mount namespace that `prepare` may change as root.
+pub(crate) fn again_as_ordinary_user(test: &str, subordinate: &str, prepare: &str) {
+    use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+    let folder = tempfile::Builder::new().prefix("ordinary").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(folder.path().join("ids"), format!("{subordinate}\n")).unwrap();
+    let program = folder.path().join("it");
+    // Where it was built, an ordinary user may not come.
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let script = format!(
+        "{prepare} || exit 77
+         for file in subuid subgid; do test -e /etc/$file && mount --bind {ids} /etc/$file || exit 77; done
+         TMPDIR={folder} exec setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups \
+             {program} --exact {test} --nocapture",
+        ids = folder.path().join("ids").display(),
+        folder = folder.path().display(),
+        program = program.display(),
+    );
+    let Ok(ran) = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output() else {
+        println!("skipped {test}: needs unshare and setpriv");
+        return;
+    };
+    if ran.status.code() == Some(77) || ran.status.code() == Some(127) {
+        println!("skipped {test}: {}", String::from_utf8_lossy(&ran.stderr));
+        return;
+    }
+    let said = format!("{}\n{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}

@@ -1,12 +1,12 @@
 //! Walls of an ordinary user's sandboxes, where root inside is that user outside. Run by root these tests start
 //! themselves again as one.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::fs;
 
 use clamshell_protocol::{Guard, User};
 
 use super::target::Maker;
-use crate::sandbox::Session;
+use crate::sandbox::{Session, again_as_ordinary_user};
 
 #[test]
 fn nothing_escapes_without_subordinate_ids() {
@@ -47,31 +47,9 @@ fn mounts_below_what_is_shown_are_read_only_too() {
     session.destroy();
 }
 
-/// Starts the test as an ordinary user, in a mount namespace with something below `/opt`.
+/// Starts the test as an ordinary user, with something below `/opt`.
 fn again(test: &str, subordinate: &str) {
-    let folder = tempfile::Builder::new().prefix("ordinary").tempdir_in("/tmp").unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::write(folder.path().join("ids"), format!("{subordinate}\n")).unwrap();
-    let program = folder.path().join("it");
-    // Where it was built, an ordinary user may not come.
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let script = format!(
-        "mount -t tmpfs none /opt && mkdir /opt/below && mount -t tmpfs -o mode=777 none /opt/below \
-             && touch /opt/below/mine && chmod 666 /opt/below/mine || exit 77
-         for file in subuid subgid; do test -e /etc/$file && mount --bind {ids} /etc/$file || exit 77; done
-         TMPDIR={folder} exec setpriv --reuid 1000 --regid 1000 --clear-groups {program} --exact escape::ordinary::{test} --nocapture",
-        ids = folder.path().join("ids").display(),
-        folder = folder.path().display(),
-        program = program.display(),
-    );
-    let Ok(ran) = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output() else {
-        println!("skipped {test}: needs unshare and setpriv");
-        return;
-    };
-    if ran.status.code() == Some(77) || ran.status.code() == Some(127) {
-        println!("skipped {test}: {}", String::from_utf8_lossy(&ran.stderr));
-        return;
-    }
-    let said = format!("{}\n{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    let prepare = "mount -t tmpfs none /opt && mkdir /opt/below && mount -t tmpfs -o mode=777 none /opt/below \
+        && touch /opt/below/mine && chmod 666 /opt/below/mine";
+    again_as_ordinary_user(&format!("escape::ordinary::{test}"), subordinate, prepare);
 }
