@@ -172,9 +172,15 @@ impl LazyScreen {
     }
 
     /// Bytes that paint the screen on a terminal of its size; a plain reset when no picture fits in
-    /// `bytes_max`.
+    /// `bytes_max`. A sequence or character whose end is yet to come is begun at their end.
     pub fn dump(&self, bytes_max: usize) -> Vec<u8> {
-        self.model.dump(bytes_max).unwrap_or_else(|| b"\x1bc".to_vec())
+        let end = [self.scanner.link(), self.scanner.unfinished()].concat();
+        let room = bytes_max.saturating_sub(end.len());
+        let mut picture = self.model.dump(room).unwrap_or_else(|| b"\x1bc".to_vec());
+        if picture.len() + end.len() <= bytes_max {
+            picture.extend_from_slice(&end);
+        }
+        picture
     }
 }
 

@@ -7,6 +7,16 @@ const STRING_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a sequence's parameters that are looked at; the sequences of interest are shorter.
 const PARAMETERS_MAX: usize = 32;
 
+/// Bytes kept of a sequence that has not ended: a whole string, its introducer and terminator.
+const UNFINISHED_BYTES_MAX: usize = STRING_BYTES_MAX + 16;
+
+/// Longest hyperlink that is remembered: above what terminals take.
+const LINK_BYTES_MAX: usize = 4096;
+
+/// What opens a string that nobody shows, in place of one that was cut: one that BEL ends, and one of the others.
+const CUT_TITLE: &[u8] = b"\x1b]9999;";
+const CUT_OTHER: &[u8] = b"\x1bX";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ground,
@@ -26,6 +36,10 @@ pub(super) struct Scanner {
     state: State,
     parameters: Vec<u8>,
     string_bytes: usize,
+    /// Outside of [`State::Ground`], the sequence so far; inside, the last bytes of text.
+    unfinished: Vec<u8>,
+    /// The sequence that opened the hyperlink that text belongs to now; empty outside of one.
+    link: Vec<u8>,
     alternate: bool,
     region: [bool; 2],
     /// A region was set that is the whole screen; it is not once the screen has another size.
@@ -47,6 +61,8 @@ impl Scanner {
             state: State::Ground,
             parameters: Vec::new(),
             string_bytes: 0,
+            unfinished: Vec::new(),
+            link: Vec::new(),
             alternate: false,
             region: [false; 2],
             whole: false,
@@ -66,10 +82,61 @@ impl Scanner {
         self.state == State::Ground && !self.alternate && !self.margins && self.region == [false; 2]
     }
 
+    /// What a terminal must have received to go on where the output stopped: the beginning of a sequence or of
+    /// a character. At most [`UNFINISHED_BYTES_MAX`].
+    pub(super) fn unfinished(&self) -> &[u8] {
+        let over = self.string_bytes > STRING_BYTES_MAX || self.unfinished.len() >= UNFINISHED_BYTES_MAX;
+        match self.state {
+            State::Title if over => CUT_TITLE,
+            State::Other if over => CUT_OTHER,
+            State::Ground => unfinished_character(&self.unfinished),
+            _ => &self.unfinished,
+        }
+    }
+
+    /// What opens the hyperlink that text belongs to from here on, if any: the model knows it for cells alone.
+    pub(super) fn link(&self) -> &[u8] {
+        &self.link
+    }
+
+    /// A title, hyperlink or the like is whole.
+    fn end_title(&mut self) {
+        let Some(text) = self.unfinished.strip_prefix(b"\x1b]8;") else { return };
+        self.link.clear();
+        if text.len() <= LINK_BYTES_MAX && !text.ends_with(b";") && text.contains(&b';') {
+            self.link.extend_from_slice(&self.unfinished);
+            self.link.extend_from_slice(b"\x1b\\");
+        }
+    }
+
+    /// Notes bytes that were taken in `before`.
+    fn note(&mut self, before: State, bytes: &[u8]) {
+        match (before, self.state) {
+            (State::Ground, State::Ground) => {
+                // As much of it as a character may lack.
+                let tail = bytes.len().saturating_sub(3);
+                self.unfinished.extend_from_slice(&bytes[tail..]);
+                let more = self.unfinished.len().saturating_sub(3);
+                self.unfinished.drain(..more);
+            }
+            (_, State::Ground) => self.unfinished.clear(),
+            // A sequence starts, maybe in the middle of another one, which is void then.
+            (_, State::Escape) => {
+                self.unfinished.clear();
+                self.unfinished.push(0x1b);
+            }
+            _ => {
+                let room = UNFINISHED_BYTES_MAX.saturating_sub(self.unfinished.len());
+                self.unfinished.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+        }
+    }
+
     /// Takes output; `sink` gets what the model shall get, in order.
     pub(super) fn scan<'a>(&mut self, bytes: &'a [u8], mut sink: impl FnMut(Piece<'a>)) {
         let mut rest = bytes;
         while !rest.is_empty() {
+            let before = self.state;
             let length = match self.state {
                 State::Ground => rest.iter().position(|byte| *byte == 0x1b).map_or(rest.len(), |at| {
                     self.state = State::Escape;
@@ -89,12 +156,17 @@ impl Scanner {
                     } else if !over {
                         sink(Piece::Feed(&rest[..length]));
                     }
+                    self.note(before, &rest[..length]);
                     rest = &rest[length..];
                     let Some((last, after)) = rest.split_first() else { return };
+                    if bell && !over && matches!(*last, 7 | 0x1b) {
+                        self.end_title();
+                    }
                     self.state = if *last == 0x1b { State::Escape } else { State::Ground };
                     if *last == 0x1b || !over {
                         sink(Piece::Feed(&rest[..1]));
                     }
+                    self.note(before, &rest[..1]);
                     rest = after;
                     continue;
                 }
@@ -103,6 +175,7 @@ impl Scanner {
                     1
                 }
             };
+            self.note(before, &rest[..length]);
             sink(Piece::Feed(&rest[..length]));
             rest = &rest[length..];
         }
@@ -176,6 +249,18 @@ impl Scanner {
             }
             _ => {}
         }
+    }
+}
+
+/// The end of `bytes` that is the beginning of a character.
+fn unfinished_character(bytes: &[u8]) -> &[u8] {
+    match std::str::from_utf8(bytes) {
+        // What is wrong before the end is of a character whose beginning was dropped.
+        Err(error) if error.error_len().is_some() => {
+            unfinished_character(&bytes[error.valid_up_to() + error.error_len().unwrap_or(1)..])
+        }
+        Err(error) => &bytes[error.valid_up_to()..],
+        Ok(_) => &[],
     }
 }
 

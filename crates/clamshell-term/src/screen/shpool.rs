@@ -11,9 +11,10 @@ use super::{SCROLLBACK_LINES, ScreenModel};
 const COLS_MAX: u16 = 1000;
 const ROWS_MAX: u16 = 500;
 
-/// End of synchronized output: a picture taken in the middle of an update would otherwise stay
-/// invisible until the program's next frame.
-const END_SYNCHRONIZED: &[u8] = b"\x1b[?2026l";
+/// What a picture starts with. End of synchronized output: a picture taken in the middle of an update would
+/// otherwise stay invisible until the program's next frame. The user's own shape of the cursor, which the
+/// model sets only when a program has chosen another.
+const START: &[u8] = b"\x1b[?2026l\x1b[0 q";
 
 /// A [`ScreenModel`] over `shpool_vterm::Term`.
 pub struct ShpoolScreen {
@@ -65,8 +66,8 @@ impl ScreenModel for ShpoolScreen {
     fn dump(&self, bytes_max: usize) -> Option<Vec<u8>> {
         for region in [ContentRegion::All, ContentRegion::Screen] {
             let picture = catch_unwind(AssertUnwindSafe(|| self.term.contents(region))).ok()?;
-            if picture.len() + END_SYNCHRONIZED.len() <= bytes_max {
-                return Some([END_SYNCHRONIZED, &picture].concat());
+            if picture.len() + START.len() <= bytes_max {
+                return Some([START, &picture].concat());
             }
         }
         None

@@ -134,3 +134,76 @@ fn a_picture_fits_or_is_a_reset() {
     assert!(picture.starts_with(b"\x1b[?2026l"));
     assert_eq!(model.dump(10), None);
 }
+
+#[test]
+fn a_picture_ends_with_what_has_begun() {
+    let check = |log: &[u8], expect: &[u8]| {
+        // However it was cut into pieces.
+        for size in [1, 2, 3, log.len().max(1)] {
+            let mut screen = LazyScreen::new(0, 80, 24);
+            for until in (size..log.len()).step_by(size).chain([log.len()]) {
+                let until = until as u64;
+                while screen.offset() < until {
+                    let read = |offset, buffer: &mut [u8]| {
+                        let at = usize::try_from(offset).unwrap();
+                        let count = buffer.len().min(log.len() - at);
+                        buffer[..count].copy_from_slice(&log[at..at + count]);
+                        Ok(count)
+                    };
+                    screen.catch_up(until, read).unwrap();
+                }
+            }
+            let mut picture = eager(log, 80, 24);
+            picture.extend_from_slice(expect);
+            assert_eq!(screen.dump(1 << 20).escape_ascii().to_string(), picture.escape_ascii().to_string());
+        }
+    };
+    check(b"text", b"");
+    check(b"a\x1b", b"\x1b");
+    check(b"a\x1b[3", b"\x1b[3");
+    check(b"a\x1b[31m", b"");
+    check(b"a\x1b[3\x1b[4", b"\x1b[4");
+    check(b"a\x1b[3\x18", b"");
+    check(b"a\x1b(", b"\x1b(");
+    check(b"a\x1b]2;tit", b"\x1b]2;tit");
+    check(b"a\x1b]2;tit\x1b", b"\x1b");
+    check(b"a\x1b]2;tit\x1b\\", b"");
+    check(b"a\x1bP+q54", b"\x1bP+q54");
+    check("a\u{6f22}".as_bytes(), b"");
+    check(b"a\xe6\xbc", b"\xe6\xbc");
+    check(b"a\xf0\x9f\x98", b"\xf0\x9f\x98");
+    check(b"\xff\xe6", b"\xe6");
+    check(b"\x80\x80\x80", b"");
+    check(b"\xe6\x1b[m", b"");
+}
+
+#[test]
+fn a_picture_goes_on_in_the_link_that_is_open() {
+    let ends = |log: &[u8], end: &[u8]| assert!(lazy(log, 80, 24).0.ends_with(end), "{}", log.escape_ascii());
+    let open = b"\x1b]8;id=1;https://example.com/\x1b\\";
+    ends(open, open);
+    ends(b"\x1b]8;id=1;https://example.com/\x07text", open);
+    ends(b"\x1b]8;;https://example.com/\x07\x1b[3", b"\x1b]8;;https://example.com/\x1b\\\x1b[3");
+    for closed in [
+        &b"\x1b]8;;a\x07text\x1b]8;;\x07"[..],
+        b"\x1b]8;;a\x07\x1bc",
+        b"\x1b]8;;a\x18",
+        b"\x1b]8\x07",
+        b"\x1b]8;a\x07",
+    ] {
+        assert!(lazy(closed, 80, 24).0 == eager(closed, 80, 24), "{}", closed.escape_ascii());
+    }
+    let long = [&b"\x1b]8;;"[..], &vec![b'a'; 5000], b"\x07"].concat();
+    assert!(lazy(&long, 80, 24).0 == eager(&long, 80, 24));
+}
+
+#[test]
+fn the_rest_of_a_cut_string_stays_unseen() {
+    for (opening, end) in
+        [(&b"\x1b]52;c;"[..], &b"\x1b]9999;"[..]), (b"\x1bPq", b"\x1bX"), (b"\x1b_", b"\x1bX")]
+    {
+        let log = [opening, &vec![b'A'; 1 << 20]].concat();
+        let (picture, _) = lazy(&log, 80, 24);
+        assert!(picture.ends_with(end) && picture.len() < 4096, "{} bytes", picture.len());
+    }
+}
