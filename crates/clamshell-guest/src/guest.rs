@@ -30,7 +30,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, FromRawFd, OwnedFd},
     process::ExitCode,
     time::Duration,
 };
@@ -60,9 +60,9 @@ const GIVE_UP_MS: u64 = 2000;
 /// Time that programs get when the guest itself is asked to end by a signal.
 const SIGNALED_GRACE_MS: u64 = 5000;
 
-/// Runs the guest until it is told to shut down.
-pub(crate) fn run(config: Option<OsString>) -> ExitCode {
-    match Guest::start(config) {
+/// Runs the guest until it is told to shut down, on the listener and the folder of shells given or else inherited.
+pub(crate) fn run(config: Option<OsString>, given: Option<(OwnedFd, OwnedFd)>) -> ExitCode {
+    match Guest::start(config, given) {
         Ok(mut guest) => guest.serve(),
         Err(error) => {
             log(&format!("guest cannot start: {error}"));
@@ -109,7 +109,7 @@ struct Shutdown {
 }
 
 impl Guest {
-    fn start(config: Option<OsString>) -> io::Result<Self> {
+    fn start(config: Option<OsString>, given: Option<(OwnedFd, OwnedFd)>) -> io::Result<Self> {
         let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidInput, message.to_owned());
         let config =
             config.and_then(|config| config.into_string().ok()).ok_or_else(|| invalid("no configuration"))?;
@@ -120,7 +120,9 @@ impl Guest {
             // Any process id turns it on. Orphans then come to the guest as they come to PID 1.
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
-        let (listener, shells_dir) = inherited()?;
+        let (listener, shells_dir) = given.map_or_else(inherited, Ok)?;
+        let flags = fs::fcntl_getfl(&listener)?;
+        fs::fcntl_setfl(&listener, flags | OFlags::NONBLOCK)?;
         let dev_null = fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let dev_pts =
             fs::open("/dev/pts", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
@@ -335,13 +337,7 @@ fn inherited() -> io::Result<(OwnedFd, OwnedFd)> {
     }
     // SAFETY: both are open, see above, and by the start contract nobody else in this process owns
     // them: this runs once, before anything else was opened.
-    let (listener, shells) = unsafe { (OwnedFd::from_raw_fd(3), OwnedFd::from_raw_fd(4)) };
-    let non_blocking = |fd: BorrowedFd<'_>| -> io::Result<()> {
-        let flags = fs::fcntl_getfl(fd)?;
-        Ok(fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)?)
-    };
-    non_blocking(listener.as_fd())?;
-    Ok((listener, shells))
+    Ok(unsafe { (OwnedFd::from_raw_fd(3), OwnedFd::from_raw_fd(4)) })
 }
 
 /// Blocks SIGCHLD and SIGTERM and gives a descriptor that tells of them; ignores what would end us.

@@ -16,6 +16,7 @@ mod inside;
 mod loopback;
 mod mounts;
 mod oci;
+mod own_kernel;
 mod remove;
 mod root;
 mod seccomp;
@@ -75,6 +76,9 @@ pub(crate) fn filter_calls() -> std::io::Result<()> {
     sys::install_filter(&seccomp::program())
 }
 
+/// What a guest does first where a runtime's own kernel is between: see [`own_kernel`].
+pub(crate) use self::own_kernel::set_up as set_up_own_kernel;
+
 /// A sandbox whose guest was started.
 pub(crate) struct Kept {
     /// Session's `run/`.
@@ -115,16 +119,13 @@ fn make(spec: &KeeperSpec) -> Result<Kept, Failure> {
     }
     let session = stage::open_dir(rustix::fs::CWD, &spec.session_dir).stage("session folder")?;
     let run = prepare_folders(spec, session.as_fd())?;
-    let listener = listen(run.as_fd()).stage("guest socket")?;
 
     let mut notes = spec.notes.clone();
     let groups = Groups::make(&spec.groups, &mut notes);
     let made = match &spec.oci {
-        Some(runtime) => oci::start(spec, runtime, (&session, &run), &listener, &groups, notes)
+        Some(runtime) => oci::start(spec, runtime, (&session, &run), &groups, notes)
             .map(|(pidfd, state, container)| (pidfd, state, Some(container))),
-        None => {
-            start(spec, &session, &run, listener, &groups, notes).map(|(pidfd, state)| (pidfd, state, None))
-        }
+        None => start(spec, &session, &run, &groups, notes).map(|(pidfd, state)| (pidfd, state, None)),
     };
     match made {
         // A server that was killed meanwhile may be back, have found no state and have cleared the folder: then
@@ -151,11 +152,11 @@ fn start(
     spec: &KeeperSpec,
     session: &OwnedFd,
     run: &OwnedFd,
-    listener: OwnedFd,
     groups: &Groups,
     mut notes: Vec<String>,
 ) -> Result<(OwnedFd, KeeperState), Failure> {
     let privileged = spec.ids.is_privileged();
+    let listener = listen(run.as_fd()).stage("guest socket")?;
     let plan = inside::Plan::new(spec, listener, groups.enrollments(&mut notes));
     if inside::open_files_max(spec) < spec.open_files_max {
         notes.push(format!("open files per process are limited to {}", inside::open_files_max(spec)));
@@ -215,6 +216,7 @@ fn start(
         }
         match serde_json::from_slice(&buffer[..length]).stage("start the guest")? {
             inside::Message::Note(note) => state.degraded.push(note),
+            inside::Message::Ready => {}
             inside::Message::Failed { stage, reason } => {
                 return Err(Failure { stage: failure::known(&stage), reason });
             }

@@ -14,11 +14,18 @@ fn main() -> ExitCode {
     match mode.as_ref().and_then(|mode| mode.to_str()) {
         Some("guest") => {
             let config = arguments.next();
-            // Made by an OCI runtime, whose filter library may know fewer calls than our table.
-            if arguments.next().is_some_and(|word| word == "filter") && keeper::filter_calls().is_err() {
-                return ExitCode::FAILURE;
+            let word = arguments.next();
+            match word.as_ref().and_then(|word| word.to_str()) {
+                // Made by an OCI runtime, whose filter library may know fewer calls than our table.
+                Some("filter") if keeper::filter_calls().is_err() => ExitCode::FAILURE,
+                Some(clamshell_protocol::OWN_KERNEL_WORD) => {
+                    let Some(given) = keeper::set_up_own_kernel(&mut arguments) else {
+                        return ExitCode::FAILURE;
+                    };
+                    guest::run(config, Some(given))
+                }
+                _ => guest::run(config, None),
             }
-            guest::run(config)
         }
         Some("keeper") => keeper::run(),
         _ => ExitCode::from(2),

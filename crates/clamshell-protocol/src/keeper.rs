@@ -50,6 +50,14 @@ pub struct KeeperSpec {
     pub oci: Option<OciSpec>,
 }
 
+/// Word after the guest's configuration where the runtime has a kernel of its own. Three more follow: most processes, the
+/// agent's id, and whether to `add` its account or `keep` the accounts as they are.
+pub const OWN_KERNEL_WORD: &str = "own-kernel";
+
+/// Folder inside, in the memory file system of `/dev`, of what such a guest needs at its start: `guest` is the program,
+/// `run` the folder for its socket, `shells` that of the logs. The guest covers it before anything else runs.
+pub const OWN_KERNEL_FOLDER: &str = "/dev/.clamshell";
+
 /// An OCI runtime that makes the sandbox from a bundle in `run/bundle`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OciSpec {
@@ -59,6 +67,9 @@ pub struct OciSpec {
     pub options: Vec<String>,
     /// Show the runtime a fresh cgroup2 mount instead of this machine's control groups.
     pub private_cgroup2: bool,
+    /// The runtime puts a kernel of its own between. Then the guest finishes the set-up from inside.
+    #[serde(default)]
+    pub own_kernel: bool,
     /// Environment of the runtime program.
     pub environment: BTreeMap<String, String>,
 }

@@ -1,14 +1,16 @@
-//! The OCI driver: the same sandbox, its container made by an OCI runtime (`runc`, `crun`) instead of
-//! our own code. For sites that want the runtime they know.
+//! The OCI driver: the same sandbox, its container made by an OCI runtime (`runc`, `crun`, `runsc`) instead
+//! of our own code. For sites that want the runtime they know, or another kernel between (gVisor's `runsc`).
 //!
 //! Everything around the container is the native driver's: images, ids, control groups, the keeper, the
 //! state file, the end. The runtime gets a bundle with the same walls in its own words; the keeper
 //! prepares the root file system and adds what a bundle cannot say.
 //!
-//! Needs root. Runtimes that put another kernel between (`runsc`, Kata) cannot take over the guest's
-//! listening socket and are refused with that reason, not run with less.
+//! Needs root. `runsc` cannot take over the guest's listening socket, and nobody outside can enter its
+//! sandboxes: there the guest makes the socket in a folder of its own and finishes the set-up from inside.
+//! What cannot be made to work (Kata, a `runsc` that is too old) is refused with the reason, not run with less.
 
 mod bundle;
+mod runsc;
 mod seccomp;
 
 use std::{
@@ -22,12 +24,13 @@ use std::{
 };
 
 use clamshell_domain::{
-    Artifact, BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, ImageConfig, Sandbox,
-    SandboxDriver, SandboxSpec, SandboxStats, StorageId,
+    Artifact, BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, ImageConfig,
+    Limits, Sandbox, SandboxDriver, SandboxSpec, SandboxStats, StorageId,
 };
 use clamshell_protocol::{IdMap, KeeperSpec, OciSpec};
+use tokio::sync::OnceCell;
 
-use self::bundle::BundleSpec;
+use self::bundle::{BundleSpec, OwnKernel};
 use crate::native::{NativeDriver, NativeOptions};
 
 /// Where runtimes look for their own helpers, and we for them beside the server's `PATH`.
@@ -61,6 +64,8 @@ pub struct OciDriver {
     name: String,
     program: Option<PathBuf>,
     native: NativeDriver,
+    /// The runtime's version or why it cannot be used, once asked for.
+    version: OnceCell<Result<String, String>>,
 }
 
 impl OciDriver {
@@ -69,7 +74,12 @@ impl OciDriver {
     pub fn new(runtime_name: &str, options: OciOptions) -> Self {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let program = options.program.or_else(|| find_program(runtime_name, &search));
-        Self { name: runtime_name.to_owned(), program, native: NativeDriver::new(options.native) }
+        Self {
+            name: runtime_name.to_owned(),
+            program,
+            native: NativeDriver::new(options.native),
+            version: OnceCell::new(),
+        }
     }
 
     /// Path of the runtime, or why there is none that can be used.
@@ -80,8 +90,22 @@ impl OciDriver {
         self.program.as_deref().ok_or_else(|| format!("no program `{}` on PATH", self.name.escape_default()))
     }
 
+    /// Version of the runtime, or why it cannot be used.
+    async fn version(&self) -> Result<String, String> {
+        let program = self.program()?;
+        let known = self.version.get_or_init(|| async {
+            let version = version(program).await?;
+            if self.has_own_kernel() { runsc::check(&version).map(|()| version) } else { Ok(version) }
+        });
+        known.await.clone()
+    }
+
+    fn has_own_kernel(&self) -> bool {
+        runsc::is_name(&self.name)
+    }
+
     /// Turns the native driver's specification into one for the runtime, and writes the bundle.
-    fn adapt(&self, keeper_spec: &mut KeeperSpec) -> Result<(), CreateSandboxError> {
+    fn adapt(&self, limits: &Limits, keeper_spec: &mut KeeperSpec) -> Result<(), CreateSandboxError> {
         let program = self.program().map_err(|reason| setup("runtime", reason))?;
         let runtime = program.to_str().ok_or_else(|| setup("runtime", "its path is not UTF-8"))?;
         let IdMap::Range { base, count } = keeper_spec.ids else {
@@ -94,6 +118,15 @@ impl OciDriver {
         if hard < keeper_spec.open_files_max {
             keeper_spec.notes.push(format!("open files per process are limited to {hard}"));
         }
+        let own_kernel = self.has_own_kernel().then_some(OwnKernel {
+            processes_max: limits.pids_max,
+            agent_id: keeper_spec.agent_id,
+            add_account: keeper_spec.add_account,
+        });
+        if own_kernel.is_some() {
+            keeper_spec.processes_max = None;
+            runsc::widen(&mut keeper_spec.groups, limits.pids_max);
+        }
         let config = bundle::config(&BundleSpec {
             name: &keeper_spec.name,
             guest_config: &keeper_spec.guest_config,
@@ -103,11 +136,13 @@ impl OciDriver {
             memory_bytes: keeper_spec.memory_bytes,
             open_files_max: keeper_spec.open_files_max.min(hard),
             processes_max: keeper_spec.processes_max,
+            own_kernel,
         });
         write_bundle(Path::new(&keeper_spec.session_dir), &config).map_err(|error| setup("bundle", error))?;
         keeper_spec.oci = Some(OciSpec {
             runtime: runtime.to_owned(),
-            options: Vec::new(),
+            options: if own_kernel.is_some() { runsc::options() } else { Vec::new() },
+            own_kernel: own_kernel.is_some(),
             private_cgroup2: self.name == "crun"
                 && is_hybrid(&fs::read_to_string("/proc/self/mounts").unwrap_or_default()),
             environment: BTreeMap::from([("PATH".to_owned(), SYSTEM_PATH.to_owned())]),
@@ -118,10 +153,7 @@ impl OciDriver {
     async fn report(&self) -> DriverReport {
         let mut report = self.native.probe().await;
         let is_root = rustix::process::geteuid().is_root();
-        let version = match self.program() {
-            Ok(program) => version(program).await,
-            Err(reason) => Err(reason),
-        };
+        let version = self.version().await;
         let is_found = version.is_ok();
         let own = [
             Capability {
@@ -145,7 +177,8 @@ impl OciDriver {
         ];
         report.driver.clone_from(&self.name);
         report.usable = report.usable && is_found && is_root;
-        report.capabilities.splice(0..0, own);
+        let differences = if self.has_own_kernel() { runsc::differences() } else { Vec::new() };
+        report.capabilities.splice(0..0, own.into_iter().chain(differences));
         report
     }
 }
@@ -161,7 +194,8 @@ impl SandboxDriver for OciDriver {
 
     fn create<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<Sandbox, CreateSandboxError>> {
         Box::pin(async move {
-            let made = self.native.make_with(spec, |keeper_spec| self.adapt(keeper_spec)).await;
+            self.version().await.map_err(|reason| setup("runtime", reason))?;
+            let made = self.native.make_with(spec, |keeper_spec| self.adapt(&spec.limits, keeper_spec)).await;
             if made.is_err() {
                 remove_groups(&spec.storage_id);
             }
@@ -203,8 +237,7 @@ impl SandboxDriver for OciDriver {
 
 /// Why a runtime cannot be used, for those known not to work.
 fn refusal(name: &str) -> Option<&'static str> {
-    let other_kernel = name.starts_with("runsc") || name.starts_with("kata");
-    other_kernel
+    name.starts_with("kata")
         .then_some("it puts another kernel between, which cannot take over the guest's listening socket")
 }
 
@@ -306,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_that_cannot_be_used_is_refused_with_its_reason() {
         let data_dir = tempfile::tempdir().unwrap();
-        for (name, word) in [("runsc", "another kernel"), ("no-such-runtime", "no program")] {
+        for (name, word) in [("kata-runtime", "another kernel"), ("no-such-runtime", "no program")] {
             let driver = OciDriver::new(name, OciOptions::new(data_dir.path()));
             let report = driver.probe().await;
             assert_eq!((report.driver.as_str(), report.usable), (name, false));

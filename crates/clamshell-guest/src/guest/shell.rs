@@ -10,7 +10,7 @@ use clamshell_term::{
 use rustix::{
     fs::{Mode, OFlags, Uid, fchmod, fchown, openat},
     io::Errno,
-    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
+    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt},
     termios::{Winsize, tcgetpgrp, tcsetwinsize},
 };
 
@@ -202,7 +202,16 @@ pub(super) fn terminal(dev_pts: Option<&OwnedFd>, cols: u16, rows: u16) -> Resul
         None => openpt(flags)?,
     };
     unlockpt(&master)?;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    let slave = match ioctl_tiocgptpeer(&master, flags) {
+        // gVisor does not know the call. Its `/dev/pts` holds terminals and nothing that a program could put there.
+        Err(Errno::NOTTY) => {
+            let path = ptsname(&master, Vec::new())?;
+            let name = path.to_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            openat(dev_pts.ok_or(Errno::NOTTY)?, name, flags, Mode::empty())?
+        }
+        opened => opened?,
+    };
     tcsetwinsize(&master, window(cols, rows))?;
     rustix::io::ioctl_fionbio(&master, true)?;
     Ok((master, slave))

@@ -197,7 +197,8 @@ unsafe fn prepare_and_exec(plan: &Plan) -> &'static str {
                 return "set up standard descriptors";
             }
         }
-        if libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) < 0 {
+        // To the largest descriptor there can be: gVisor takes the number above it, as the manual writes it, for a -1.
+        if libc::syscall(libc::SYS_close_range, 3_u32, i32::MAX, 0_u32) < 0 {
             return "close descriptors";
         }
         if plan.terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {

@@ -50,10 +50,23 @@ impl Groups {
     /// What each group but the unified one is for, and its file in which a process enrolls itself. The kernel checks the rights of who
     /// opened it, not of who writes.
     pub(crate) fn enrollments(&self, notes: &mut Vec<String>) -> Vec<(String, OwnedFd)> {
+        self.open_files(|group| (!group.unified).then_some("tasks"), notes)
+    }
+
+    /// The same for all of them, for a program that is not cloned into any.
+    pub(crate) fn all_enrollments(&self, notes: &mut Vec<String>) -> Vec<(String, OwnedFd)> {
+        self.open_files(|group| Some(if group.unified { "cgroup.procs" } else { "tasks" }), notes)
+    }
+
+    fn open_files(
+        &self,
+        name: impl Fn(&Group) -> Option<&'static str>,
+        notes: &mut Vec<String>,
+    ) -> Vec<(String, OwnedFd)> {
         let mut files = Vec::new();
-        for group in self.made.iter().filter(|group| !group.unified) {
+        for (group, name) in self.made.iter().filter_map(|group| Some((group, name(group)?))) {
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(&group.folder, "tasks", flags, Mode::empty()) {
+            match rustix::fs::openat(&group.folder, name, flags, Mode::empty()) {
                 Ok(file) => files.push((group.purpose.clone(), file)),
                 Err(error) => notes.push(format!("{} does not hold: {error}", group.purpose)),
             }

@@ -3,12 +3,13 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{AtFlags, Mode, OFlags},
-    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+    process::{Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, wait, waitid},
 };
 
 use super::{Kept, state, sys};
@@ -31,6 +32,20 @@ pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED)).ok()??;
     status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+}
+
+/// Reaps all other children as they end. Those that take longer go to whoever reaps for the machine.
+pub(crate) fn reap_all(within: Duration) {
+    let deadline = Instant::now() + within;
+    while let Ok(found) = wait(WaitOptions::NOHANG) {
+        if found.is_none() {
+            if Instant::now() >= deadline {
+                return;
+            }
+            // No event tells of any child's end without the signal that this process may not take.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// Holds the sandbox until its guest has ended or SIGTERM asks to end it, then leaves nothing of it but

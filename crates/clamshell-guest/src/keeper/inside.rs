@@ -37,6 +37,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4_096;
 pub(crate) enum Message {
     /// Something that does not hold.
     Note(String),
+    /// All done, where the end of the channel does not tell.
+    Ready,
     /// The end of it.
     Failed {
         /// Step.
@@ -126,7 +128,7 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
     if !spec.ids.is_privileged() {
         root::own_by_agent("/mnt/workspace", spec.agent_id).stage("workspace")?;
     }
-    root::prepare_account(spec).stage("account")?;
+    root::prepare_account(spec.add_account, spec.agent_id).stage("account")?;
     if full {
         mask(&devices).stage("masks")?;
     }
@@ -316,7 +318,7 @@ fn set_limits(spec: &KeeperSpec, note: &dyn Fn(String)) {
 }
 
 /// Leaves root inside with what ordinary work needs, and nothing that a child could inherit.
-fn drop_capabilities() -> rustix::io::Result<()> {
+pub(crate) fn drop_capabilities() -> rustix::io::Result<()> {
     let mut keep = CapabilitySet::empty();
     for name in CAPABILITIES {
         if let Some(flag) = name.strip_prefix("CAP_").and_then(CapabilitySet::from_name) {

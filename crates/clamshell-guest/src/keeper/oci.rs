@@ -1,6 +1,7 @@
 //! Sandboxes made by an OCI runtime: the keeper prepares the root file system, has the runtime create
 //! the container, gives it what no bundle can say (limits in our groups, the loopback address, the
-//! agent's account), and starts it.
+//! agent's account), and starts it. Where the runtime has a kernel of its own, the guest does that part
+//! itself (`own_kernel.rs`), and the runtime's processes are in our groups from their start.
 //!
 //! `create` and `start` instead of `run`, so that no runtime process stays behind: the keeper is the
 //! subreaper and becomes the parent of the container's first process.
@@ -13,18 +14,19 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use clamshell_protocol::{IdMap, KeeperSpec, KeeperState, OciSpec};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{CWD, Mode, OFlags},
+    fs::{AtFlags, CWD, Mode, OFlags},
     mount::{UnmountFlags, mount_bind_recursive, unmount},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use super::{
-    failure::{Failure, Stage},
+    failure::{self, Failure, Stage},
     groups::Groups,
     hold, ids, inside, loopback, root,
     shares::Shares,
@@ -36,6 +38,15 @@ const STAGE_WORD: &str = "@stage@";
 
 /// A runtime that takes longer hangs; the slowest one known needs 200 ms on a loaded machine.
 const RUNTIME_TIMEOUT_S: i64 = 20;
+
+/// The same for what the guest does before it answers.
+const RUNTIME_TIMEOUT_MS: u64 = 10_000;
+
+/// Most that a guest may say before it is ready: a few notes of a line each.
+const WORDS_BYTES_MAX: usize = 16 << 10;
+
+/// How long a helper of the runtime may live on after the sandbox it served.
+const HELPERS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// Largest bundle description; ours have 30 KiB.
 const BUNDLE_BYTES_MAX: u64 = 1 << 20;
@@ -50,6 +61,19 @@ pub(crate) struct Container {
     oci: OciSpec,
     session_dir: String,
     name: String,
+    /// Where the runtime keeps what it knows.
+    state: String,
+}
+
+/// How one command of the runtime is started.
+#[derive(Debug, Default)]
+struct Start<'a> {
+    /// Descriptors 3 and 4 of the container's first process.
+    inherited: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// Standard output of the container's first process, instead of none.
+    output: Option<OwnedFd>,
+    /// Files of control groups that the runtime enrolls itself in.
+    enrollments: &'a [(String, OwnedFd)],
 }
 
 /// Makes the sandbox; on failure nothing of it is left.
@@ -57,23 +81,38 @@ pub(crate) fn start(
     spec: &KeeperSpec,
     oci: &OciSpec,
     folders: (&OwnedFd, &OwnedFd),
-    listener: &OwnedFd,
     groups: &Groups,
     mut notes: Vec<String>,
 ) -> Result<(OwnedFd, KeeperState, Container), Failure> {
     let (session, run) = folders;
+    let listener = if oci.own_kernel {
+        prepare_link(spec, session.as_fd()).stage("guest socket")?;
+        None
+    } else {
+        Some(super::listen(run.as_fd()).stage("guest socket")?)
+    };
     stage::build(spec, session.as_fd()).stage("staging folder")?;
     map_layers(spec)?;
     inside::mount_overlay(spec).stage("root file system")?;
     let place = show_stage(spec)?;
     write_bundle(run.as_fd(), place).stage("bundle")?;
-    let shells = inside::open_shells(CWD, "s").stage("session folder")?;
+    let inherited = match listener {
+        Some(listener) => Some((listener, inside::open_shells(CWD, "s").stage("session folder")?)),
+        None => None,
+    };
     // The container's first process loses its parent, the runtime, and must come to us.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).stage("runtime")?;
 
-    let container =
-        Container { oci: oci.clone(), session_dir: spec.session_dir.clone(), name: spec.name.clone() };
-    let made = container.make(spec, run, (listener.as_fd(), shells.as_fd()), groups, &mut notes);
+    let session_dir = spec.session_dir.clone();
+    // The runtime puts a socket there, whose name must be short.
+    let state = if oci.own_kernel { format!("{place}/o") } else { format!("{session_dir}/run/oci") };
+    let container = Container { oci: oci.clone(), session_dir, name: spec.name.clone(), state };
+    let made = match &inherited {
+        Some((listener, shells)) => {
+            container.make(spec, run, (listener.as_fd(), shells.as_fd()), groups, &mut notes)
+        }
+        None => container.make_own_kernel(run, groups, &mut notes),
+    };
     match made {
         Ok((pidfd, mut state)) => {
             state.degraded = notes;
@@ -81,7 +120,8 @@ pub(crate) fn start(
             Ok((pidfd, state, container))
         }
         Err(failure) => {
-            container.delete();
+            groups.kill();
+            container.forget();
             Err(failure)
         }
     }
@@ -96,59 +136,86 @@ impl Container {
         groups: &Groups,
         notes: &mut Vec<String>,
     ) -> Result<(OwnedFd, KeeperState), Failure> {
-        let path = |name: &str| format!("{}/run/{name}", self.session_dir);
-        let bundle = path("bundle");
-        let pid_file = path("oci.pid");
-        let arguments =
-            ["create", "--bundle", &bundle, "--preserve-fds", "2", "--pid-file", &pid_file, &self.name];
-        self.run(&arguments, Some(inherited))?;
-        let text = std::fs::read_to_string(&pid_file).stage("runtime")?;
-        let pid: u32 = text.trim().parse().stage("runtime")?;
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let raw = raw.ok_or_else(|| Failure::new("runtime", "it names no process"))?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty()).stage("runtime")?;
-        hold::take_signals();
-
+        let (pid, pidfd) = self.create(Start { inherited: Some(inherited), ..Start::default() })?;
         groups.add_process(pid, notes);
         if let Some(unified) = groups.unified() {
             join(unified, pid).stage("control group")?;
         }
         finish_inside(spec, pidfd.as_fd())?;
-        let state = KeeperState {
-            keeper: state::process_ref(std::process::id()).stage("process table")?,
-            guest: state::process_ref(pid).stage("process table")?,
-            boot_id: state::boot_id(),
-            started_at_ms: state::now_ms(),
-            degraded: notes.clone(),
-            exit: None,
-        };
-        // Before the guest may run: whoever kills this keeper from here on leaves a sandbox that can be
-        // found.
-        state::write(run.as_fd(), &state).stage("state file")?;
-        self.run(&["start", &self.name], None)?;
+        let state = write_state(run, pid, notes)?;
+        self.run(&["start", &self.name], Start::default())?;
         if hold::has_ended(pidfd.as_fd()) {
             return Err(Failure::new("start the guest", "it ended without a word"));
         }
         Ok((pidfd, state))
     }
 
-    /// Has the runtime kill and forget the container. Best effort: the caller removes the rest.
+    fn make_own_kernel(
+        &self,
+        run: &OwnedFd,
+        groups: &Groups,
+        notes: &mut Vec<String>,
+    ) -> Result<(OwnedFd, KeeperState), Failure> {
+        let (words, mouth) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).stage("runtime")?;
+        let enrollments = groups.all_enrollments(notes);
+        let (pid, pidfd) =
+            self.create(Start { inherited: None, output: Some(mouth), enrollments: &enrollments })?;
+        let mut state = write_state(run, pid, notes)?;
+        self.run(&["start", &self.name], Start::default())?;
+        hear(&words, notes)?;
+        show_socket(run.as_fd())?;
+        state.degraded.clone_from(notes);
+        Ok((pidfd, state))
+    }
+
+    /// Creates the container; its first process.
+    fn create(&self, start: Start<'_>) -> Result<(u32, OwnedFd), Failure> {
+        let path = |name: &str| format!("{}/run/{name}", self.session_dir);
+        let bundle = path("bundle");
+        let pid_file = path("oci.pid");
+        let mut arguments = vec!["create", "--bundle", &bundle, "--pid-file", &pid_file];
+        if start.inherited.is_some() {
+            arguments.extend(["--preserve-fds", "2"]);
+        }
+        arguments.push(&self.name);
+        self.run(&arguments, start)?;
+        let text = std::fs::read_to_string(&pid_file).stage("runtime")?;
+        let pid: u32 = text.trim().parse().stage("runtime")?;
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or_else(|| Failure::new("runtime", "it names no process"))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).stage("runtime")?;
+        hold::take_signals();
+        Ok((pid, pidfd))
+    }
+
+    /// Lets go of the container, whose first process has ended. Best effort: the caller removes the rest.
     pub(crate) fn delete(&self) {
-        let _ = self.run(&["delete", "--force", &self.name], None);
+        if self.oci.own_kernel {
+            // All that the runtime has besides processes are files in `run/`. Its helper ends with the sandbox.
+            hold::reap_all(HELPERS_END_WITHIN);
+        } else {
+            self.forget();
+        }
+    }
+
+    /// Has the runtime kill and forget the container.
+    fn forget(&self) {
+        if self.oci.own_kernel {
+            // It would wait for what only we can reap.
+            hold::reap_all(HELPERS_END_WITHIN);
+        }
+        let _ = self.run(&["delete", "--force", &self.name], Start::default());
         remove_groups(&self.name);
     }
 
-    fn run(
-        &self,
-        arguments: &[&str],
-        inherited: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
-    ) -> Result<(), Failure> {
+    fn run(&self, arguments: &[&str], start: Start<'_>) -> Result<(), Failure> {
+        let Start { inherited, output, enrollments } = start;
         let log = format!("{}/run/runtime.log", self.session_dir);
         let mut command = Command::new(&self.oci.runtime);
         command
             .args(&self.oci.options)
             .arg("--root")
-            .arg(format!("{}/run/oci", self.session_dir))
+            .arg(&self.state)
             .args(["--log", &log])
             .args(arguments)
             .env_clear()
@@ -156,16 +223,25 @@ impl Container {
             .current_dir("/")
             // The container's first process inherits these, so they must lead nowhere.
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output.map_or_else(Stdio::null, Stdio::from))
             .stderr(Stdio::null());
         let private_cgroup2 = self.oci.private_cgroup2;
         let inherited = inherited.map(|(third, fourth)| (third.as_raw_fd(), fourth.as_raw_fd()));
+        let enrollments: Vec<_> = enrollments
+            .iter()
+            .map(|(_, tasks)| tasks.try_clone())
+            .collect::<Result<_, _>>()
+            .stage("control group")?;
         // SAFETY: the keeper has one thread, so the copy of it may run any code; the descriptors stay
         // open until the runtime was started.
         unsafe {
             command.pre_exec(move || {
                 if private_cgroup2 {
                     show_cgroup2()?;
+                }
+                for tasks in &enrollments {
+                    // "0" is the writer itself. What cannot be limited was noted when the group was made.
+                    let _ = rustix::io::write(tasks, b"0");
                 }
                 if let Some((third, fourth)) = inherited {
                     sys::place_descriptors(third, fourth)?;
@@ -188,6 +264,80 @@ impl Container {
         let verb = arguments.first().copied().unwrap_or_default();
         Err(Failure::new("runtime", format!("{verb}: {status}: {}", last_words(&log))))
     }
+}
+
+/// Makes the folder for the guest's socket, which belongs to the sandbox's root, and the one of the runtime's state, which
+/// does not.
+fn prepare_link(spec: &KeeperSpec, session: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    for path in [stage::LINK, stage::RUNTIME_STATE] {
+        rustix::fs::mkdirat(session, path, Mode::from_raw_mode(0o700))?;
+    }
+    if let IdMap::Range { base, .. } = spec.ids {
+        let folder = stage::open_dir(session, stage::LINK)?;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(base), rustix::fs::Gid::from_raw(base));
+        rustix::fs::chownat(&folder, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+/// Waits until the guest has set up the sandbox from inside. What it says is as hostile as all that
+/// comes out of a sandbox, although nothing else runs in there yet.
+fn hear(words: &OwnedFd, notes: &mut Vec<String>) -> Result<(), Failure> {
+    let (mut heard, mut buffer) = (Vec::new(), [0; 512]);
+    let until = state::now_ms() + RUNTIME_TIMEOUT_MS;
+    loop {
+        let left = until.saturating_sub(state::now_ms());
+        let left = Timespec {
+            tv_sec: i64::try_from(left / 1000).unwrap_or(0),
+            tv_nsec: i64::try_from(left % 1000).unwrap_or(0) * 1_000_000,
+        };
+        let mut fds = [PollFd::new(words, PollFlags::IN)];
+        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))).stage("start the guest")? == 0 {
+            return Err(Failure::new("start the guest", "it does not say that it is ready"));
+        }
+        let length =
+            rustix::io::retry_on_intr(|| rustix::io::read(words, &mut buffer)).stage("start the guest")?;
+        heard.extend_from_slice(&buffer[..length]);
+        if length == 0 || heard.len() > WORDS_BYTES_MAX {
+            return Err(Failure::new("start the guest", "it ended without a word"));
+        }
+        while let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            match serde_json::from_slice(&line).stage("start the guest")? {
+                inside::Message::Note(note) => notes.push(note),
+                inside::Message::Ready => return Ok(()),
+                inside::Message::Failed { stage, reason } => {
+                    return Err(Failure { stage: failure::known(&stage), reason });
+                }
+            }
+        }
+    }
+}
+
+/// Moves the guest's socket to where the server looks for it. The folder it comes from is the sandbox's: so it must be a
+/// socket and nothing that leads elsewhere, and the server never looks into that folder.
+fn show_socket(run: BorrowedFd<'_>) -> Result<(), Failure> {
+    rustix::fs::renameat(run, "link/guest.sock", run, "guest.sock").stage("guest socket")?;
+    let found = rustix::fs::statat(run, "guest.sock", AtFlags::SYMLINK_NOFOLLOW).stage("guest socket")?;
+    if found.st_mode & libc::S_IFMT == libc::S_IFSOCK {
+        return Ok(());
+    }
+    let _ = rustix::fs::unlinkat(run, "guest.sock", AtFlags::empty());
+    Err(Failure::new("guest socket", "it is none"))
+}
+
+/// Before the guest may run: whoever kills this keeper from here on leaves a sandbox that can be found.
+fn write_state(run: &OwnedFd, pid: u32, notes: &[String]) -> Result<KeeperState, Failure> {
+    let state = KeeperState {
+        keeper: state::process_ref(std::process::id()).stage("process table")?,
+        guest: state::process_ref(pid).stage("process table")?,
+        boot_id: state::boot_id(),
+        started_at_ms: state::now_ms(),
+        degraded: notes.to_vec(),
+        exit: None,
+    };
+    state::write(run.as_fd(), &state).stage("state file")?;
+    Ok(state)
 }
 
 /// Removes the runtime's own groups, which some runtimes forget after a failure. They are empty: the
@@ -316,5 +466,6 @@ fn enter(spec: &KeeperSpec, container: BorrowedFd<'_>) -> Result<(), Failure> {
         .map_or(Err(rustix::io::Errno::NOENT), |shares| shares.apply())
         .map_err(|error| Failure::new("file watches", format!("bounds of file watches: {error}")))?;
     loopback::bring_up().map_err(|error| Failure::new("network", format!("loopback: {error}")))?;
-    root::prepare_account(spec).map_err(|error| Failure::new("account", format!("account: {error}")))
+    root::prepare_account(spec.add_account, spec.agent_id)
+        .map_err(|error| Failure::new("account", format!("account: {error}")))
 }

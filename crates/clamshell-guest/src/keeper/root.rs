@@ -8,8 +8,6 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
 };
 
-use clamshell_protocol::KeeperSpec;
-
 /// Name of the user that interactive shells run as.
 const AGENT: &str = "agentcore-runtime-user";
 const HOME: &str = "/home/agentcore-runtime-user";
@@ -18,9 +16,8 @@ const HOME: &str = "/home/agentcore-runtime-user";
 const ACCOUNT_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Makes the agent's home belong to it, and its account known where the image lacks one.
-pub(crate) fn prepare_account(spec: &KeeperSpec) -> io::Result<()> {
-    let id = spec.agent_id;
-    if spec.add_account && id != 0 {
+pub(crate) fn prepare_account(add: bool, id: u32) -> io::Result<()> {
+    if add && id != 0 {
         let shell = if fs::metadata("/bin/bash").is_ok() { "/bin/bash" } else { "/bin/sh" };
         add_line(
             "/etc/passwd",

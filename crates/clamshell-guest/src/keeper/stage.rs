@@ -22,6 +22,12 @@ use super::{
     sys,
 };
 
+/// Where a guest below another kernel puts its socket.
+pub(crate) const LINK: &str = "run/link";
+
+/// What an OCI runtime knows of its containers.
+pub(crate) const RUNTIME_STATE: &str = "run/oci";
+
 /// Opens a folder, itself no link, for use as a starting point only.
 pub(crate) fn open_dir<Fd: AsFd>(dir: Fd, path: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(
@@ -63,6 +69,13 @@ pub(crate) fn build(spec: &KeeperSpec, session: BorrowedFd<'_>) -> io::Result<()
     for (name, source) in [("u", "upper"), ("w", "workspace"), ("s", "shells")] {
         let tree = mounts::copy(session, source, NO_SUID | NO_DEV)?;
         mounts::attach(tree.as_fd(), CWD, name)?;
+    }
+    if spec.oci.as_ref().is_some_and(|oci| oci.own_kernel) {
+        for (name, source) in [("g", LINK), ("o", RUNTIME_STATE)] {
+            rustix::fs::mkdir(name, Mode::from_raw_mode(0o755))?;
+            let tree = mounts::copy(session, source, NO_SUID | NO_DEV)?;
+            mounts::attach(tree.as_fd(), CWD, name)?;
+        }
     }
     for (index, bind) in spec.binds.iter().enumerate() {
         let name = format!("b{index}");

@@ -2,7 +2,7 @@
 //! specification.
 
 use clamshell_protocol::{
-    BindSpec,
+    BindSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD,
     seccomp_policy::{CAPABILITIES, MASKED_PATHS, READ_ONLY_PATHS},
 };
 use serde_json::{Value, json};
@@ -30,7 +30,20 @@ pub(super) struct BundleSpec<'a> {
     pub(super) open_files_max: u64,
     /// Where no control group counts them.
     pub(super) processes_max: Option<u64>,
+    /// Where the runtime has a kernel of its own.
+    pub(super) own_kernel: Option<OwnKernel>,
 }
+
+/// What a guest needs to know that sets up its sandbox from inside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnKernel {
+    pub(super) processes_max: u32,
+    pub(super) agent_id: u32,
+    pub(super) add_account: bool,
+}
+
+/// Rights that such a guest has until it is done.
+const SET_UP_CAPABILITIES: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"];
 
 /// The configuration of one sandbox.
 pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
@@ -41,20 +54,32 @@ pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
     rlimits.extend(spec.processes_max.map(|most| limit("RLIMIT_NPROC", most)));
     let namespaces =
         ["user", "pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({ "type": kind }));
-    json!({
+    let mut capabilities = CAPABILITIES.to_vec();
+    let mut arguments = vec![GUEST.to_owned(), "guest".to_owned(), spec.guest_config.to_owned()];
+    match spec.own_kernel {
+        // The guest puts itself under our filter, too: it knows calls that the runtime's may not.
+        None => arguments.push("filter".to_owned()),
+        Some(own) => {
+            capabilities.extend(SET_UP_CAPABILITIES);
+            arguments[0] = format!("{OWN_KERNEL_FOLDER}/guest");
+            let account = if own.add_account { "add" } else { "keep" };
+            arguments.push(OWN_KERNEL_WORD.to_owned());
+            arguments.extend([own.processes_max.to_string(), own.agent_id.to_string(), account.to_owned()]);
+        }
+    }
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "root": { "path": format!("{STAGE}/r"), "readonly": false },
         "hostname": "localhost",
         "process": {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
-            // The guest puts itself under our filter, too: it knows calls that the runtime's may not.
-            "args": [GUEST, "guest", spec.guest_config, "filter"],
+            "args": arguments,
             "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "cwd": "/",
             "noNewPrivileges": true,
             "capabilities": {
-                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
                 "inheritable": [], "ambient": [],
             },
             "rlimits": rlimits,
@@ -71,7 +96,15 @@ pub(super) fn config(spec: &BundleSpec<'_>) -> Value {
             "maskedPaths": MASKED_PATHS,
             "readonlyPaths": READ_ONLY_PATHS,
         },
-    })
+    });
+    if spec.own_kernel.is_some() {
+        // Its processes are the machine's to end before its own. The filter is the guest's to set.
+        config["process"]["oomScoreAdj"] = json!(200);
+        if let Some(linux) = config["linux"].as_object_mut() {
+            linux.remove("seccomp");
+        }
+    }
+    config
 }
 
 fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
@@ -96,8 +129,17 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777", &half]),
         mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755", &sixteenth]),
-        mount(GUEST, "bind", &format!("{STAGE}/x"), &["bind", "ro", "nosuid", "nodev"]),
     ];
+    let guest = &["bind", "ro", "nosuid", "nodev"];
+    if spec.own_kernel.is_some() {
+        let place = |name: &str| format!("{OWN_KERNEL_FOLDER}/{name}");
+        let folder = &["bind", "rw", "nosuid", "nodev", "noexec"];
+        mounts.push(mount(&place("guest"), "bind", &format!("{STAGE}/x"), guest));
+        mounts.push(mount(&place("run"), "bind", &format!("{STAGE}/g"), folder));
+        mounts.push(mount(&place("shells"), "bind", &format!("{STAGE}/s"), folder));
+    } else {
+        mounts.push(mount(GUEST, "bind", &format!("{STAGE}/x"), guest));
+    }
     for (index, bind) in spec.binds.iter().enumerate() {
         let source = format!("{STAGE}/b{index}");
         mounts.push(mount(&bind.target, "bind", &source, &["bind", "ro", "nosuid", "nodev", "rprivate"]));
@@ -111,28 +153,45 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn no_path_of_the_machine_is_in_a_bundle() {
-        let binds = [BindSpec { source: "/usr".into(), target: "/usr".into() }];
-        let spec = BundleSpec {
+    fn spec(binds: &[BindSpec], own_kernel: Option<OwnKernel>) -> BundleSpec<'_> {
+        BundleSpec {
             name: "st-1",
             guest_config: "{}",
             host_base: 0x1000_0000,
             id_count: 65_536,
-            binds: &binds,
+            binds,
             memory_bytes: 1 << 30,
             open_files_max: 1024,
             processes_max: None,
-        };
-        let config = config(&spec);
-        let sources: Vec<_> = config["mounts"]
-            .as_array()
-            .unwrap()
-            .iter()
+            own_kernel,
+        }
+    }
+
+    fn sources(config: &Value) -> Vec<&str> {
+        let mounts = config["mounts"].as_array().unwrap().iter();
+        mounts
             .filter(|mount| mount["type"] == "bind")
             .map(|mount| mount["source"].as_str().unwrap())
-            .collect();
-        assert_eq!(sources, ["@stage@/x", "@stage@/b0", "@stage@/w"]);
+            .collect()
+    }
+
+    #[test]
+    fn a_guest_below_another_kernel_gets_its_folders_and_the_rights_to_leave_them() {
+        let own = OwnKernel { processes_max: 64, agent_id: 1000, add_account: true };
+        let config = config(&spec(&[], Some(own)));
+        assert_eq!(sources(&config), ["@stage@/x", "@stage@/g", "@stage@/s", "@stage@/w"]);
+        let arguments = json!(["/dev/.clamshell/guest", "guest", "{}", "own-kernel", "64", "1000", "add"]);
+        assert_eq!(config["process"]["args"], arguments);
+        let bounding = config["process"]["capabilities"]["bounding"].as_array().unwrap();
+        assert!(bounding.contains(&json!("CAP_SYS_ADMIN")));
+        assert_eq!(config["linux"]["seccomp"], Value::Null);
+    }
+
+    #[test]
+    fn no_path_of_the_machine_is_in_a_bundle() {
+        let binds = [BindSpec { source: "/usr".into(), target: "/usr".into() }];
+        let config = config(&spec(&binds, None));
+        assert_eq!(sources(&config), ["@stage@/x", "@stage@/b0", "@stage@/w"]);
         assert_eq!(config["linux"]["uidMappings"][0]["hostID"], 0x1000_0000);
         assert_eq!(config["process"]["capabilities"]["bounding"], json!(CAPABILITIES));
     }
