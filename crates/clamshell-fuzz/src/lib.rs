@@ -10,6 +10,7 @@
 
 mod guest;
 mod image;
+mod input;
 mod mutate;
 mod terminal;
 mod wire;
@@ -56,6 +57,7 @@ pub const TARGETS: &[Target] = &[
         rounds: 2_000,
     },
     Target { name: "http_request", run: wire::request, seeds: wire::request_seeds, rounds: 10_000 },
+    Target { name: "operation_input", run: input::input, seeds: input::seeds, rounds: 50_000 },
     Target { name: "guest_protocol", run: guest::frames, seeds: guest::seeds, rounds: 10_000 },
     Target { name: "keeper_state", run: guest::keeper, seeds: guest::keeper_seeds, rounds: 10_000 },
     Target { name: "image_archive", run: image::archive, seeds: image::archive_seeds, rounds: 500 },

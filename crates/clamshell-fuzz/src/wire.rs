@@ -111,16 +111,16 @@ pub(super) fn event_round_trip(bytes: &[u8]) {
 }
 
 /// A request as lines: method, path, query, headers, an empty line, body.
-struct Lines<'a> {
-    method: &'a str,
-    raw_path: &'a str,
-    raw_query: &'a str,
-    headers: Vec<(&'a str, &'a [u8])>,
-    body: &'a [u8],
+pub(super) struct Lines<'a> {
+    pub(super) method: &'a str,
+    pub(super) raw_path: &'a str,
+    pub(super) raw_query: &'a str,
+    pub(super) headers: Vec<(&'a str, &'a [u8])>,
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let mut lines = head.split('\n');
         let mut next = || lines.next().unwrap_or_default();

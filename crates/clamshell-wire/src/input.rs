@@ -2,7 +2,7 @@
 //! the model, and read into the generated type.
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -19,7 +19,7 @@ use crate::{
 pub const INPUT_BODY_BYTES_MAX: usize = 4 << 20;
 
 /// The input of an operation.
-pub trait Input: DeserializeOwned {
+pub trait Input: Serialize + DeserializeOwned {
     /// The operation it is for.
     const OPERATION: Operation;
 

@@ -44,6 +44,7 @@ smoke_tests! {
     sigv4_parse
     sigv4_round_trip
     http_request
+    operation_input
     guest_protocol
     keeper_state
     image_archive

@@ -22,7 +22,7 @@ struct Known {
     read: fn(Value) -> Result<Value, serde_json::Error>,
 }
 
-fn through<T: Input + serde::Serialize>(value: Value) -> Result<Value, serde_json::Error> {
+fn through<T: Input>(value: Value) -> Result<Value, serde_json::Error> {
     serde_json::to_value(serde_json::from_value::<T>(value)?)
 }
 
