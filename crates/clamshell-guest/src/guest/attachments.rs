@@ -14,8 +14,8 @@ use super::{
     shells::{note_detached, writers},
 };
 
-/// Frames of output are at most this long.
-const FRAME_BYTES: usize = 64 * 1024;
+/// Frames of output are at most this long: with the channel byte in front, one message to a client.
+const FRAME_BYTES: usize = 64 * 1024 - 1;
 
 impl Guest {
     pub(super) fn attach(

@@ -51,9 +51,9 @@ impl Guest {
             && let Some(master) = &shell.master
             && shell.unlogged.is_empty()
         {
-            // The kernel gives at most a page at a time.
+            // The kernel gives at most a page at a time; a rest of less than that would only be a short frame more.
             let most = shell.read_bytes();
-            while filled < most {
+            while filled == 0 || filled + FLOOD_BYTES <= most {
                 match master.read(&mut scratch[filled..most]) {
                     Ok(Some(0)) | Err(_) => {
                         shell.drained = true;

@@ -17,6 +17,9 @@ const AHEAD_BYTES_MAX: u64 = 2 << 20;
 /// often between two quiet moments.
 const RESIZES_MAX: usize = 1024;
 
+/// Gives bytes of the log at an offset.
+type Read<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>;
+
 /// A screen model that is fed from a log when there is time, with resizes at their offsets.
 #[derive(Debug)]
 pub struct LazyScreen {
@@ -85,6 +88,11 @@ impl LazyScreen {
         until: u64,
         mut read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        // Not generic from here on: what is generic is compiled with its user, who may be built for size.
+        self.catch_up_slice(until, &mut read)
+    }
+
+    fn catch_up_slice(&mut self, until: u64, read: Read<'_>) -> io::Result<()> {
         while self.resizes.front().is_some_and(|(at, ..)| *at <= self.offset) {
             if let Some((_, cols, rows)) = self.resizes.pop_front() {
                 self.resize(cols, rows);
@@ -109,7 +117,7 @@ impl LazyScreen {
             && TextRun::default().accept(&slice[..first])
         {
             let from = self.offset + first as u64;
-            if let Some((to, lasting)) = self.skippable(from, border, &mut read)? {
+            if let Some((to, lasting)) = self.skippable(from, border, read)? {
                 feed(&mut self.model, &mut self.scanner, &slice[..first]);
                 feed(&mut self.model, &mut self.scanner, &lasting);
                 self.offset = to;
@@ -133,16 +141,10 @@ impl LazyScreen {
     /// - the first `rows` line feeds bring the cursor to the last row whatever row it was in, and
     ///   each further one scrolls a line out at the top: after as many as there are lines, nothing
     ///   from before the place is left and all rows agree. (Wrapped lines only scroll more.)
-    fn skippable(
-        &mut self,
-        from: u64,
-        border: u64,
-        read: &mut impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Option<(u64, Vec<u8>)>> {
+    fn skippable(&mut self, from: u64, border: u64, read: Read<'_>) -> io::Result<Option<(u64, Vec<u8>)>> {
         let needed = self.model.lines() + usize::from(self.size.1) + 1;
         // A line end near the end of each slice, with the number of line feeds up to it and the attributes there.
         let mut places: Vec<(u64, usize, Vec<u8>)> = Vec::new();
-        let mut feeds = 0;
         let mut at = from;
         let mut run = TextRun::default();
         let mut buffer = vec![0; SLICE_BYTES];
@@ -156,18 +158,17 @@ impl LazyScreen {
             if count == 0 || !run.accept(head) {
                 break;
             }
-            feeds += line_feeds(head);
             if end > 0 {
-                places.push((at + end as u64, feeds, run.lasting().to_vec()));
+                places.push((at + end as u64, run.line_feeds(), run.lasting().to_vec()));
             }
             if !run.accept(tail) {
                 break;
             }
-            feeds += line_feeds(tail);
             at += count as u64;
         }
-        self.looked_until = at;
-        let place = places.into_iter().rev().find(|(_, up_to, _)| feeds - up_to >= needed);
+        let place = places.into_iter().rev().find(|(_, up_to, _)| run.line_feeds() - up_to >= needed);
+        // Of a place that was found nothing has been fed yet, and by the time it is, there may be more text after it.
+        self.looked_until = place.as_ref().map_or(at, |(place, ..)| *place);
         Ok(place.map(|(place, _, lasting)| (place, lasting)))
     }
 
@@ -208,10 +209,6 @@ fn feed(model: &mut ShpoolScreen, scanner: &mut Scanner, bytes: &[u8]) {
         }
     });
     model.process(&bytes[from..to]);
-}
-
-fn line_feeds(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn find_line_end(bytes: &[u8]) -> Option<usize> {

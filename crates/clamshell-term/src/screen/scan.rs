@@ -277,6 +277,7 @@ pub(super) struct TextRun {
     parameters: Vec<u8>,
     before: u8,
     lasting: Vec<u8>,
+    line_feeds: usize,
 }
 
 /// Bytes that are text whatever comes before them.
@@ -295,6 +296,58 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// Bytes looked at together.
+const LANES: usize = 64;
+
+/// Length of the front of `bytes` that is [`PLAIN`], and the line feeds in it. What a flood is made of, printable
+/// ASCII and line ends, is looked at a word at a time, the rest by the table.
+fn plain_front(bytes: &[u8]) -> (usize, usize) {
+    let (mut length, mut line_feeds) = (0, 0);
+    loop {
+        let (chunks, _) = bytes[length..].as_chunks::<LANES>();
+        for chunk in chunks {
+            let Some(count) = line_feeds_of_common(chunk) else { break };
+            length += LANES;
+            line_feeds += count;
+        }
+        // The chunk that has something else in it, or the end.
+        let chunk = &bytes[length..bytes.len().min(length + LANES)];
+        let plain = chunk.iter().take_while(|byte| PLAIN[usize::from(**byte)]).count();
+        length += plain;
+        line_feeds += chunk[..plain].iter().filter(|byte| **byte == b'\n').count();
+        if plain < chunk.len() || chunk.is_empty() {
+            return (length, line_feeds);
+        }
+    }
+}
+
+/// Line feeds in a chunk of printable ASCII, CR and LF; `None` if it holds anything else.
+///
+/// By hand, because the guest is built for size and gets no vector code from the compiler. Each byte of a word is
+/// a lane whose highest bit is the answer; sums of seven bits never carry into the next lane.
+fn line_feeds_of_common(chunk: &[u8; LANES]) -> Option<usize> {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let not_equal = |word: u64, byte: u8| {
+        let difference = word ^ each(byte);
+        ((difference & each(0x7f)) + each(0x7f)) | difference
+    };
+    let (words, _) = chunk.as_chunks::<8>();
+    let (mut other, mut line_feeds) = (0, 0);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        let low = word & each(0x7f);
+        let (below_delete, from_space) = (!(low + each(1)), low + each(0x60));
+        let (no_line_feed, no_return) = (not_equal(word, b'\n'), not_equal(word, b'\r'));
+        other |= word | !((below_delete & from_space) | !no_line_feed | !no_return);
+        line_feeds += (!no_line_feed & each(0x80)) >> 7;
+    }
+    // The lanes hold 8 at most, so their sum fits the highest one.
+    let sum = (line_feeds.wrapping_mul(each(1)) >> 56) as usize;
+    (other & each(0x80) == 0).then_some(sum)
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum TextState {
     #[default]
@@ -310,8 +363,9 @@ impl TextRun {
         loop {
             if self.state == TextState::Ground {
                 // Nearly all of it is this, and this is what a flood waits for.
-                let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
-                let (run, after) = rest.split_at(plain);
+                let (length, line_feeds) = plain_front(rest);
+                self.line_feeds += line_feeds;
+                let (run, after) = rest.split_at(length);
                 self.before = run.last().copied().unwrap_or(self.before);
                 rest = after;
             }
@@ -326,6 +380,11 @@ impl TextRun {
     /// What a terminal must receive to have the attributes that it has after the run.
     pub(super) fn lasting(&self) -> &[u8] {
         &self.lasting
+    }
+
+    /// Line feeds so far.
+    pub(super) fn line_feeds(&self) -> usize {
+        self.line_feeds
     }
 
     fn step(&mut self, byte: u8) -> bool {
@@ -359,5 +418,44 @@ impl TextRun {
         }
         self.before = byte;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Mostly text, so that runs get longer than what is looked at together.
+    fn output() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            "[ -~\r\n]{0,200}".prop_map(String::into_bytes),
+            proptest::collection::vec(any::<u8>(), 0..3),
+        ];
+        proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn many_at_a_time_is_as_one_by_one(bytes in output()) {
+            let plain = bytes.iter().take_while(|byte| PLAIN[usize::from(**byte)]).count();
+            let line_feeds = bytes[..plain].iter().filter(|byte| **byte == b'\n').count();
+            prop_assert_eq!(plain_front(&bytes), (plain, line_feeds));
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_lane() {
+        for byte in 0..=255 {
+            for at in 0..LANES {
+                let mut chunk = [b'~'; LANES];
+                chunk[at] = byte;
+                let common = matches!(byte, b' '..=b'~' | b'\r' | b'\n');
+                let line_feeds = usize::from(byte == b'\n');
+                assert_eq!(line_feeds_of_common(&chunk), common.then_some(line_feeds), "{byte} at {at}");
+            }
+        }
+        assert_eq!(line_feeds_of_common(&[b'\n'; LANES]), Some(LANES));
     }
 }
