@@ -11,5 +11,6 @@ mod escape;
 mod native;
 #[cfg(test)]
 mod oci_driver;
+mod registry;
 mod rootless;
 mod sandbox;

@@ -23,7 +23,8 @@ impl EntryName {
         if name.contains(&0) {
             return refuse("the name has a zero byte");
         }
-        if name.first() == Some(&b'/') {
+        // `/` alone is how some tools write the root, and leads nowhere else.
+        if name.first() == Some(&b'/') && name != b"/" {
             return refuse("the name is absolute");
         }
         let mut components = Vec::new();
@@ -89,6 +90,8 @@ mod tests {
         };
         check(b"./usr//bin/./sh/", Some(b"usr/bin/sh"));
         check(b"./", Some(b""));
+        check(b"/", Some(b""));
+        check(b"//", None);
         check(b"...", Some(b"..."));
         check(b"/etc/passwd", None);
         check(b"a/../b", None);
