@@ -63,11 +63,6 @@ impl KeySet {
         Some(Self(jwks.keys.into_iter().filter_map(key).collect()))
     }
 
-    /// Whether a key could verify this token.
-    pub(super) fn has_key_for(&self, token: &Token<'_>) -> bool {
-        self.candidates(token).next().is_some()
-    }
-
     /// Checks the signature of a token.
     pub(super) fn verify(&self, token: &Token<'_>) -> Result<(), InvalidToken> {
         let mut tried = false;

@@ -17,7 +17,7 @@ use super::{
     claims,
     error::{AuthorizeError, InvalidToken},
     fetch::{FetchError, Fetcher},
-    provider::{Fetches, Need, Provider},
+    provider::{Fetches, Loaded, Need, Provider},
     token::Token,
 };
 
@@ -78,19 +78,16 @@ impl Verifier {
         let provider = self.provider(authorizer.discovery_url());
         let unreachable = AuthorizeError::ProviderUnreachable;
         let mut loaded = provider.get(Need::Any, &self.fetches).await.map_err(unreachable)?;
-        let issuer = token.claims.get("iss").and_then(Value::as_str);
-        if issuer != Some(loaded.issuer.as_str()) {
-            return Err(AuthorizeError::InvalidToken(InvalidToken::Issuer));
-        }
-        if !loaded.keys.has_key_for(&token) {
-            // The provider may have new keys.
+        let mut verified = verify_with(&loaded, &token);
+        if verified.is_err_and(|why| may_be_new_key(why, &token)) {
             let newer = Need::NewerThan(loaded.generation);
-            loaded = provider.get(newer, &self.fetches).await.map_err(unreachable)?;
-            if issuer != Some(loaded.issuer.as_str()) {
-                return Err(AuthorizeError::InvalidToken(InvalidToken::Issuer));
+            let found = provider.get(newer, &self.fetches).await.map_err(unreachable)?;
+            if found.generation > loaded.generation {
+                loaded = found;
+                verified = verify_with(&loaded, &token);
             }
         }
-        loaded.keys.verify(&token).map_err(AuthorizeError::InvalidToken)?;
+        verified.map_err(AuthorizeError::InvalidToken)?;
         claims::check(authorizer, &token.claims)?;
         Ok(identity(&loaded.issuer, token.claims))
     }
@@ -130,6 +127,20 @@ impl Verifier {
         providers.known.insert(discovery_url.to_owned(), (Arc::clone(&provider), now));
         provider
     }
+}
+
+/// Checks issuer and signature.
+fn verify_with(loaded: &Loaded, token: &Token<'_>) -> Result<(), InvalidToken> {
+    if token.claims.get("iss").and_then(Value::as_str) != Some(loaded.issuer.as_str()) {
+        return Err(InvalidToken::Issuer);
+    }
+    loaded.keys.verify(token)
+}
+
+/// Whether the provider may have a key by now that fits: the token names one that is not known, or it
+/// names none and those known do not fit.
+fn may_be_new_key(why: InvalidToken, token: &Token<'_>) -> bool {
+    why == InvalidToken::UnknownKey || (why == InvalidToken::Signature && token.kid.is_none())
 }
 
 fn identity(issuer: &str, claims: Map<String, Value>) -> TokenIdentity {

@@ -184,6 +184,20 @@ async fn a_rotated_key_is_found_at_once_and_the_old_one_goes() {
 }
 
 #[tokio::test]
+async fn a_rotated_key_without_a_name_is_found_too() {
+    let idp = Idp::start().await;
+    let (old, new) = (SigningKey::p256("k"), SigningKey::p256("k"));
+    idp.publish(&[&old]);
+    let (verifier, authorizer) = (verifier(&TestClock::new()), authorizer(&idp));
+    let token = |key: &SigningKey| key.sign_with(&json!({"alg": "ES256"}), "ES256", &idp.claims(json!({})));
+    assert!(verifier.verify(&authorizer, &token(&old)).await.is_ok());
+    idp.publish(&[&new]);
+    assert!(verifier.verify(&authorizer, &token(&new)).await.is_ok());
+    let found = verifier.verify(&authorizer, &token(&old)).await;
+    assert_eq!(found, Err(invalid(InvalidToken::Signature)));
+}
+
+#[tokio::test]
 async fn made_up_keys_cost_a_bounded_number_of_fetches() {
     let idp = Idp::start().await;
     let (key, stranger) = (SigningKey::p256("k"), SigningKey::p256("x"));
