@@ -1,4 +1,4 @@
-//! The clients that people have already: boto3, the AWS CLI, the Python and JavaScript SDKs, the agentcore CLI,
+//! The clients that people have already: boto3, the AWS CLI, the Python and JavaScript SDKs, the agentcore CLI, xterm.js,
 //! unchanged, against a server of this build. What each of them must see is written in `tests/clients/`.
 //!
 //! A test whose client is not installed says so and ends.
@@ -10,5 +10,6 @@ mod harness;
 mod javascript;
 mod python_sdk;
 mod relay;
+mod screen;
 
 use harness::Setting;
