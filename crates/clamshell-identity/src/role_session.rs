@@ -16,6 +16,8 @@ use clamshell_domain::{AccessKeyId, AccountId, Clock, Entropy};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::policy::{Principal, PrincipalKind};
+
 /// First byte of every token. 1: key id (8), nonce (12), AES-256-GCM-SIV text and tag (16).
 const FORMAT_1: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
@@ -135,6 +137,15 @@ impl OpenedSession {
         let partition = self.role_arn.split(':').nth(1).unwrap_or("aws");
         let role = self.role_arn.rsplit('/').next().unwrap_or_default();
         format!("arn:{partition}:sts::{}:assumed-role/{role}/{}", self.account, self.session_name)
+    }
+
+    /// The session as a caller for [`crate::policy::evaluate`].
+    pub fn principal(&self) -> Principal {
+        Principal {
+            arn: self.principal_arn(),
+            account: self.account.to_string(),
+            kind: PrincipalKind::RoleSession { role_arn: self.role_arn.clone() },
+        }
     }
 }
 
@@ -372,6 +383,9 @@ mod tests {
         };
         assert_eq!(opened, expect);
         assert_eq!(opened.principal_arn(), "arn:aws:sts::111122223333:assumed-role/agent/demo-1");
+        let kind = PrincipalKind::RoleSession { role_arn: opened.role_arn.clone() };
+        let principal = Principal { arn: opened.principal_arn(), account: "111122223333".to_owned(), kind };
+        assert_eq!(opened.principal(), principal);
         // Neither the debug output nor the token shows the secret.
         let shown = format!("{session:?}{opened:?}{key:?}{}", session.session_token);
         assert!(!shown.contains(session.secret_access_key.expose()), "{shown}");
