@@ -188,7 +188,7 @@ fn guest(error: &GuestError) -> AwsError {
             )
             .with_error("SpawnFailed"),
             GuestCode::ShuttingDown => in_progress(),
-            GuestCode::Internal => unreachable_runtime(),
+            GuestCode::Internal | GuestCode::Refused => unreachable_runtime(),
         },
         GuestError::Io(_)
         | GuestError::Protocol(_)
