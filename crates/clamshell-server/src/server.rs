@@ -29,7 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::App,
-    config::{Config, DeclaredRuntime, Tls},
+    config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     http,
     local::{ServerInfo, write_server_info},
     session::{Registry, RegistryParts},
@@ -152,7 +152,7 @@ impl Server {
         let lock = prepare(&data_dir)?;
         let store = Store::open(&data_dir.join("clamshell.db")).await?;
         let master_key = MasterKey::load_or_create(&data_dir.join("master.key"), &*entropy)?;
-        let account = store.ensure_account(&*clock, &*entropy, config.region.clone()).await?;
+        let account = ensure_account(&store, &config, &*clock, &*entropy).await?;
         ensure_root_key(&store, &master_key, &*clock, &*entropy).await?;
         let default_runtime = ensure_runtimes(&store, &config, &*clock, &*entropy).await?;
         tls::ensure_ca(&data_dir, clock.now_ms())?;

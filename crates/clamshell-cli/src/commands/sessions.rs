@@ -1,7 +1,7 @@
 //! `clamshell sessions`: see, stop and remove sessions.
 
 use clamshell_wire::percent_encode;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::Value;
 
@@ -17,8 +17,21 @@ use crate::{
 /// Shortest beginning of a session id that stands for it: long enough not to hit by chance.
 const PREFIX_CHARS_MIN: usize = 4;
 
-/// The states of a session, as the server writes them.
-const STATES: [&str; 5] = ["Provisioning", "Active", "Idle", "Stopping", "Stopped"];
+/// The states of a session, written as the server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum SessionState {
+    /// Its compute is being made.
+    Provisioning,
+    /// Calls are served, or were a moment ago.
+    Active,
+    /// Its compute runs and nothing happens.
+    Idle,
+    /// Its compute is being ended.
+    Stopping,
+    /// It has no compute.
+    Stopped,
+}
 
 /// List, show, stop and remove sessions
 #[derive(Debug, Args)]
@@ -43,9 +56,9 @@ enum SessionsCommand {
         /// Of one runtime: name, id or ARN
         #[arg(long)]
         runtime: Option<String>,
-        /// In one state: Provisioning, Active, Idle, Stopping or Stopped
-        #[arg(long, value_parser = STATES, ignore_case = true, hide_possible_values = true)]
-        state: Option<String>,
+        /// In one state
+        #[arg(long, value_enum, ignore_case = true)]
+        state: Option<SessionState>,
     },
     /// Show a session and what it uses
     #[command(after_help = "Examples:\n  clamshell sessions show 5723cde5")]
@@ -78,7 +91,7 @@ pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
     match args.command.unwrap_or(all) {
         SessionsCommand::List { runtime, state } => {
             let client = args.server.client(runtime.as_deref()).await?;
-            let sessions = list(&client, state.as_deref()).await?;
+            let sessions = list(&client, state).await?;
             print_list(json, sessions);
         }
         SessionsCommand::Show(which) => {
@@ -134,14 +147,13 @@ pub(crate) fn path(session: &Value, tail: &str) -> String {
     )
 }
 
-async fn list(client: &Client, state: Option<&str>) -> Result<Vec<Value>, Failure> {
+async fn list(client: &Client, state: Option<SessionState>) -> Result<Vec<Value>, Failure> {
     let mut query = Vec::new();
     if let Some(runtime) = runtimes::query_name(&client.target().runtime) {
         query.push(format!("runtime={}", percent_encode(&runtime)));
     }
-    if let Some(state) = state {
-        let state = STATES.iter().find(|known| known.eq_ignore_ascii_case(state)).unwrap_or(&state);
-        query.push(format!("state={}", percent_encode(state)));
+    if let Some(state) = state.and_then(|state| state.to_possible_value()) {
+        query.push(format!("state={}", percent_encode(state.get_name())));
     }
     let mut path = "/clamshell/v1/sessions".to_owned();
     if !query.is_empty() {

@@ -404,6 +404,11 @@ async fn bodies_are_refused_exactly() {
     for body in ["x", "null", "{\"userName\":5}"] {
         table.invalid(body, key(body), unreadable("The body is not valid JSON"));
     }
+    let rule = "Member must be one of: [Provisioning, Active, Idle, Stopping, Stopped]";
+    for state in ["bogus", "active", ""] {
+        let call = Call::new("GET", format!("/clamshell/v1/sessions?state={state}"));
+        table.invalid(state, call, invalid("state", rule));
+    }
     let rule = "Member must have 1 to 128 printable characters";
     for name in ["", &"n".repeat(129), "a\\nb"] {
         let call = key(&format!("{{\"userName\":\"{name}\"}}"));

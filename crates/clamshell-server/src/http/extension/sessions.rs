@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clamshell_domain::{Phase, SandboxStats, SessionRecord, StopReason};
-use clamshell_wire::command::CommandRequest;
+use clamshell_wire::{AwsError, command::CommandRequest};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -21,11 +21,19 @@ use crate::{
 /// Entries of a workspace counted for its size; beyond it the size is left out.
 const WORKSPACE_ENTRIES_MAX: usize = 200_000;
 
+/// What `state` of a view may be.
+const STATES: [&str; 5] = ["Provisioning", "Active", "Idle", "Stopping", "Stopped"];
+
 pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
     let runtime = match ask.param("runtime") {
         None => None,
         Some(name) => Some(ask.app.named_target(name, None).await?.runtime.runtime_id.clone()),
     };
+    let wanted = ask.param("state");
+    if wanted.is_some_and(|state| !STATES.contains(&state)) {
+        let rule = format!("Member must be one of: [{}]", STATES.join(", "));
+        return Err(AwsError::invalid_field("state", &rule).into());
+    }
     let sessions: Vec<Value> = ask
         .app
         .registry
@@ -33,7 +41,7 @@ pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
         .iter()
         .filter(|session| runtime.as_ref().is_none_or(|id| session.key().runtime_id == *id))
         .map(|session| view(ask.app, session))
-        .filter(|view| ask.param("state").is_none_or(|state| view["state"] == state))
+        .filter(|view| wanted.is_none_or(|state| view["state"] == state))
         .collect();
     Ok(response::json(StatusCode::OK, &json!({ "sessions": sessions })))
 }
