@@ -90,8 +90,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// TLS on the listener; `None`: plain HTTP.
     pub tls: Option<Tls>,
-    /// Region in ARNs and signatures.
-    pub region: Region,
+    /// Region in ARNs and signatures; `None`: what the data directory was set up for, at first [`DEFAULT_REGION`].
+    pub region: Option<Region>,
     /// Driver of runtimes that name none: `native`, `runc` or `crun`.
     pub driver: String,
     /// Limits of the runtime `default`, and of declared ones that set none.
@@ -204,6 +204,9 @@ struct FileShells {
     per_session: Option<u32>,
 }
 
+/// Region of a data directory whose first start names none.
+pub(crate) const DEFAULT_REGION: &str = "us-west-2";
+
 const MIB: u64 = 1 << 20;
 
 /// One pebibyte, more than any limit means; a larger one would not fit in what the kernel counts with.
@@ -261,7 +264,9 @@ impl Config {
         }
 
         let region = overrides.region.or_else(|| variable("CLAMSHELL_REGION")).or(file.region);
-        let region = Region::parse(region.unwrap_or_else(|| "us-west-2".to_owned()))
+        let region = region
+            .map(Region::parse)
+            .transpose()
             .map_err(|error| ConfigError::Value { key: "region", reason: error.to_string() })?;
         let driver = variable("CLAMSHELL_DRIVER").or(file.driver).unwrap_or_else(|| "native".to_owned());
 
@@ -439,7 +444,7 @@ mod tests {
         assert_eq!(listen(&overrides, &[("CLAMSHELL_LISTEN", "127.0.0.1:2")]), 2);
         overrides.listen = Some("127.0.0.1:3".to_owned());
         assert_eq!(listen(&overrides, &[("CLAMSHELL_LISTEN", "127.0.0.1:2")]), 3);
-        assert_eq!(load(overrides, &[]).unwrap().region.as_str(), "eu-west-1");
+        assert_eq!(load(overrides, &[]).unwrap().region.unwrap().as_str(), "eu-west-1");
     }
 
     #[test]

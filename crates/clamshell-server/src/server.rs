@@ -11,11 +11,11 @@ use std::{
 };
 
 use clamshell_domain::{
-    AccountId, Artifact, Clock, DriverReport, Entropy, LifecycleConfiguration, NetworkMode, Runtime,
+    AccountId, Artifact, Clock, DriverReport, Entropy, LifecycleConfiguration, NetworkMode, Region, Runtime,
     RuntimeId, RuntimeName, SandboxDriver, SystemClock, SystemEntropy,
 };
 use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
-use clamshell_store::{MasterKey, MasterKeyError, Store, StoreError};
+use clamshell_store::{Account, MasterKey, MasterKeyError, Store, StoreError};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -93,6 +93,14 @@ pub enum RunError {
     FirstStart {
         /// What.
         reason: String,
+    },
+    /// The region cannot be changed: it is part of every ARN that was given out.
+    #[error("region is to be {asked}, but the data directory was set up for {stored}")]
+    Region {
+        /// What the configuration says.
+        asked: Region,
+        /// What the store holds.
+        stored: Region,
     },
     /// TLS.
     #[error("cannot set up TLS")]
@@ -392,6 +400,27 @@ fn prepare(data_dir: &Path) -> Result<File, RunError> {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::InUse { path: data_dir.to_owned() }),
         Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// The account, made at the first start.
+async fn ensure_account(
+    store: &Store,
+    config: &Config,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<Account, RunError> {
+    let region = match &config.region {
+        Some(region) => region.clone(),
+        None => Region::parse(DEFAULT_REGION)
+            .map_err(|error| RunError::FirstStart { reason: error.to_string() })?,
+    };
+    let account = store.ensure_account(clock, entropy, region).await?;
+    match &config.region {
+        Some(asked) if *asked != account.region => {
+            Err(RunError::Region { asked: asked.clone(), stored: account.region })
+        }
+        _ => Ok(account),
     }
 }
 

@@ -71,9 +71,15 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
     runtime.shutdown_background();
     result.map(|()| 0).map_err(|error| {
         let failure = Failure::new("the server ended").because_of(&error);
-        let taken =
-            matches!(&error, RunError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse);
-        if taken { failure.hint("--listen 127.0.0.1:0 takes a free port") } else { failure }
+        match &error {
+            RunError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+                failure.hint("--listen 127.0.0.1:0 takes a free port")
+            }
+            RunError::Region { stored, .. } => {
+                failure.hint(format!("start it with --region {stored}, or with another --data-dir"))
+            }
+            _ => failure,
+        }
     })
 }
 

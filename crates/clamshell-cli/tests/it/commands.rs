@@ -249,6 +249,22 @@ fn a_server_that_cannot_start_says_why() {
 }
 
 #[test]
+fn a_region_that_would_change_is_refused() {
+    if !is_root() {
+        return skip::<()>("sandboxes of this test are made by root").unwrap_or_default();
+    }
+    let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir().unwrap();
+    let start = |region: &str| {
+        run(folder.path(), &["serve", "--detach", "--listen", "127.0.0.1:0", "--region", region])
+    };
+    start("eu-central-1").ok();
+    run(folder.path(), &["stop"]).ok();
+    let refused = start("eu-west-1");
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("was set up for eu-central-1"), "{refused:?}");
+}
+
+#[test]
 fn the_doctor_needs_no_server() {
     let folder = tempfile::tempdir().unwrap();
     let report = run(folder.path(), &["doctor", "--json"]);
