@@ -7,6 +7,7 @@ mod config;
 mod environment;
 mod guest;
 mod http;
+mod images;
 pub mod local;
 mod server;
 mod session;
@@ -63,5 +64,5 @@ fn raise_descriptor_limit() {
 /// What `GET /clamshell/v1/doctor` answers, without a server.
 pub async fn doctor_local(config: &Config) -> serde_json::Value {
     let drivers = server::drivers(config);
-    serde_json::json!({ "reports": server::reports(&drivers).await })
+    server::diagnosis(&drivers, config).await
 }

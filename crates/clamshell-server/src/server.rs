@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
-    http,
+    http, images,
     local::{ServerInfo, write_server_info},
     session::{Registry, RegistryParts},
     tls::{self, TlsError},
@@ -163,6 +163,7 @@ impl Server {
         let account = ensure_account(&store, &config, &*clock, &*entropy).await?;
         ensure_root_key(&store, &master_key, &*clock, &*entropy).await?;
         let default_runtime = ensure_runtimes(&store, &config, &*clock, &*entropy).await?;
+        images::warn_of_missing(&config.runtimes);
         tls::ensure_ca(&data_dir, clock.now_ms())?;
         let tls = match &config.tls {
             None => None,
@@ -520,8 +521,19 @@ pub(crate) fn drivers(config: &Config) -> HashMap<String, Arc<dyn SandboxDriver>
     all.into_iter().map(|driver| (driver.name().to_owned(), driver)).collect()
 }
 
+/// What the doctor answers: what each driver can give here, and whether the images of runtimes are there.
+pub(crate) async fn diagnosis(
+    drivers: &HashMap<String, Arc<dyn SandboxDriver>>,
+    config: &Config,
+) -> serde_json::Value {
+    let declared = config.runtimes.clone();
+    // A path may lie on a file system that does not answer.
+    let images = tokio::task::spawn_blocking(move || images::look(&declared)).await.unwrap_or_default();
+    serde_json::json!({ "reports": reports(drivers).await, "runtimes": images })
+}
+
 /// What each driver finds out about this machine, by name.
-pub(crate) async fn reports(drivers: &HashMap<String, Arc<dyn SandboxDriver>>) -> Vec<DriverReport> {
+async fn reports(drivers: &HashMap<String, Arc<dyn SandboxDriver>>) -> Vec<DriverReport> {
     let mut reports = Vec::with_capacity(drivers.len());
     for driver in drivers.values() {
         reports.push(driver.probe().await);

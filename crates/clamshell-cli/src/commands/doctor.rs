@@ -39,6 +39,16 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<i32, Failure> {
 }
 
 fn render(report: &Value) -> String {
+    let mut text = render_drivers(report);
+    let images: Vec<&Value> = report["runtimes"].as_array().into_iter().flatten().collect();
+    if !images.is_empty() {
+        text.push_str("images of runtimes:\n");
+        text.push_str(&render_capabilities(&images));
+    }
+    text
+}
+
+fn render_drivers(report: &Value) -> String {
     let mut text = String::new();
     let all = |driver: &Value| driver["capabilities"].as_array().cloned().unwrap_or_default();
     let drivers: Vec<&Value> = report["reports"].as_array().into_iter().flatten().collect();
@@ -51,19 +61,25 @@ fn render(report: &Value) -> String {
         let is_new = |one: &&Value| index == 0 || !first.contains(one);
         let has_more = !capabilities.iter().all(|one| is_new(&one));
         let capabilities: Vec<&Value> = capabilities.iter().filter(is_new).collect();
-        let names = capabilities.iter().map(|one| output::text(one, "name").chars().count());
-        let width = names.max().unwrap_or(0);
-        for capability in capabilities {
-            let mark = if capability["available"] == true { "ok" } else { "--" };
-            let name = output::text(capability, "name");
-            text.push_str(&format!("  {mark}  {name:<width$}  {}\n", output::text(capability, "detail")));
-            let hint = output::text(capability, "hint");
-            if capability["available"] != true && !hint.is_empty() {
-                text.push_str(&format!("      {:<width$}  hint: {hint}\n", ""));
-            }
-        }
+        text.push_str(&render_capabilities(&capabilities));
         if has_more && driver["usable"] == true {
             text.push_str("      the rest as above\n");
+        }
+    }
+    text
+}
+
+fn render_capabilities(capabilities: &[&Value]) -> String {
+    let mut text = String::new();
+    let names = capabilities.iter().map(|one| output::text(one, "name").chars().count());
+    let width = names.max().unwrap_or(0);
+    for capability in capabilities {
+        let mark = if capability["available"] == true { "ok" } else { "--" };
+        let name = output::text(capability, "name");
+        text.push_str(&format!("  {mark}  {name:<width$}  {}\n", output::text(capability, "detail")));
+        let hint = output::text(capability, "hint");
+        if capability["available"] != true && !hint.is_empty() {
+            text.push_str(&format!("      {:<width$}  hint: {hint}\n", ""));
         }
     }
     text
@@ -82,6 +98,17 @@ mod tests {
         assert_eq!(
             render(&report),
             "native: usable\n  ok  pids limit  cgroup v2\n  --  fuse        no device\n                  hint: modprobe fuse\n"
+        );
+    }
+
+    #[test]
+    fn missing_images_are_shown() {
+        let report = serde_json::json!({"reports": [], "runtimes": [
+            {"name": "mine", "available": false, "detail": "image /x is missing", "hint": "put it there"},
+        ]});
+        assert_eq!(
+            render(&report),
+            "images of runtimes:\n  --  mine  image /x is missing\n            hint: put it there\n"
         );
     }
 

@@ -67,8 +67,8 @@ pub(super) async fn handle(
         Found::Health | Found::Attach => Err(ApiError::Internal("route was served before")),
         Found::Server => server(&ask).await,
         Found::Doctor => {
-            let reports = crate::server::reports(app.registry.drivers()).await;
-            Ok(response::json(StatusCode::OK, &json!({ "reports": reports })))
+            let diagnosis = crate::server::diagnosis(app.registry.drivers(), &app.config).await;
+            Ok(response::json(StatusCode::OK, &diagnosis))
         }
         Found::ListSessions => sessions::list(&ask).await,
         Found::ShowSession => sessions::show(&ask, first).await,

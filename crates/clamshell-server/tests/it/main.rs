@@ -11,5 +11,6 @@ mod in_process;
 mod keys;
 mod routing;
 mod signatures;
+mod start;
 mod tls;
 mod unsigned;
