@@ -303,6 +303,7 @@ mod tests {
             default_runtime_arn: LOCAL_ARN.to_owned(),
             ca_path: Some(PathBuf::from("/data/ca.pem")),
             version: "0".to_owned(),
+            build: None,
         }
     }
 

@@ -28,6 +28,38 @@ pub struct ServerInfo {
     pub ca_path: Option<PathBuf>,
     /// Version of the program.
     pub version: String,
+    /// Build of the program, as [`own_build`] tells it; servers from before this member have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+}
+
+impl ServerInfo {
+    /// Whether that server is another program than this one: another version, or another build of the same.
+    pub fn is_other_program(&self) -> bool {
+        self.version != env!("CARGO_PKG_VERSION") || self.build != own_build()
+    }
+}
+
+/// Header of the note in which linkers put a number of 20 bytes made from all that they linked: lengths of name and
+/// number, kind 3, name.
+#[cfg(target_endian = "little")]
+const BUILD_NOTE: &[u8; 16] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
+#[cfg(target_endian = "big")]
+const BUILD_NOTE: &[u8; 16] = b"\0\0\0\x04\0\0\0\x14\0\0\0\x03GNU\0";
+
+/// Tells builds of this program apart, also those of one version; `None` where the linker left no number.
+pub fn own_build() -> Option<String> {
+    use std::io::Read;
+    let mut front = Vec::new();
+    // This very program, even when its file was replaced since. Notes lie in its first page.
+    std::fs::File::open("/proc/self/exe").ok()?.take(4096).read_to_end(&mut front).ok()?;
+    build_number(&front)
+}
+
+fn build_number(front: &[u8]) -> Option<String> {
+    let note = front.windows(BUILD_NOTE.len()).position(|window| window == BUILD_NOTE)?;
+    let number = front.get(note + BUILD_NOTE.len()..)?.first_chunk::<20>()?;
+    Some(number.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The first access key.
@@ -127,6 +159,15 @@ fn owners_key(keys: Vec<AccessKey>) -> Option<AccessKey> {
 mod tests {
     use super::*;
     use clamshell_domain::AccessKeyId;
+
+    #[test]
+    fn builds_are_told_apart_by_the_note_of_the_linker() {
+        let front = [b"\x7fELF...", &BUILD_NOTE[..], &[0xab; 20], b"more"].concat();
+        assert_eq!(build_number(&front), Some("ab".repeat(20)));
+        assert_eq!(build_number(&front[..40]), None, "cut short");
+        assert_eq!(build_number(b"no note at all, and not too short for one"), None);
+        assert_eq!(own_build(), own_build());
+    }
 
     #[test]
     fn the_owner_keeps_a_key_that_opens() {

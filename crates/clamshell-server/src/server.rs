@@ -31,7 +31,7 @@ use crate::{
     app::App,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     http, images,
-    local::{ServerInfo, write_server_info},
+    local::{ServerInfo, own_build, write_server_info},
     session::{Registry, RegistryParts},
     tls::{self, TlsError},
 };
@@ -244,6 +244,7 @@ impl Server {
             default_runtime_arn: app.runtime_arn(&self.default_runtime).to_string(),
             ca_path: matches!(app.config.tls, Some(Tls::LocalCa { .. })).then(|| data_dir.join("ca.pem")),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            build: own_build(),
         };
         write_server_info(&data_dir, &info)
             .map_err(|source| RunError::DataDir { path: data_dir.clone(), source })?;

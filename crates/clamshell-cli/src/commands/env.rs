@@ -122,6 +122,7 @@ mod tests {
                 "arn:aws:bedrock-agentcore:us-west-2:111122223333:runtime/default-AbCdE12345".to_owned(),
             ca_path: ca.map(PathBuf::from),
             version: "0".to_owned(),
+            build: None,
         };
         let root = RootCredentials {
             access_key_id: "AKIDEXAMPLE".to_owned(),

@@ -101,11 +101,18 @@ fn report(json: bool, info: &ServerInfo, already: bool) {
             "endpoint": info.endpoint,
             "pid": info.pid,
             "alreadyRunning": already,
+            "otherProgram": already && info.is_other_program(),
         }));
         return;
     }
     if already {
         eprintln!("A server is running already (process {}).", info.pid);
+    }
+    if already && info.is_other_program() {
+        let own = std::env::args().next().unwrap_or_else(|| "clamshell".to_owned());
+        let same = if info.version == env!("CARGO_PKG_VERSION") { ", another build" } else { "" };
+        eprintln!("warning: it is version {}{same}, this is {}", info.version, env!("CARGO_PKG_VERSION"));
+        eprintln!("hint: `{own} stop && {own} serve --detach` replaces it; sandboxes and shells go on");
     }
     output::print_text(&format!("{}\n", info.endpoint));
 }

@@ -198,7 +198,17 @@ fn a_server_is_started_when_none_runs_and_stopped_when_told() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "first\n"), "{ended:?}");
     assert_eq!(ended.stderr, "Starting a local server...\n");
     let again = with_port(&["serve", "--detach", "--json"]).json();
-    assert_eq!(again["alreadyRunning"], true);
+    assert_eq!((&again["alreadyRunning"], &again["otherProgram"]), (&json!(true), &json!(false)));
+    // As if the program had been built again since the server was started.
+    let file = data_dir.join("server.json");
+    let written = std::fs::read_to_string(&file).unwrap();
+    let mut info: serde_json::Value = serde_json::from_str(&written).unwrap();
+    info["build"] = json!("0123");
+    std::fs::write(&file, info.to_string()).unwrap();
+    assert_eq!(with_port(&["serve", "--detach", "--json"]).json()["otherProgram"], true);
+    let told = with_port(&["serve", "--detach"]);
+    assert!(told.stderr.contains("another build") && told.stderr.contains(" stop && "), "{told:?}");
+    std::fs::write(&file, written).unwrap();
     assert_eq!(with_port(&["stop", "--json"]).json()["stopped"], true);
     assert_eq!(with_port(&["stop", "--json"]).json()["stopped"], false);
     assert_eq!(with_port(&["serve", "--detach", "--json"]).json()["alreadyRunning"], false);
