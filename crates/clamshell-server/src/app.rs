@@ -10,7 +10,7 @@ use clamshell_store::{MasterKey, Secret, Store};
 use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Config, http::ApiError, session::Registry};
+use crate::{config::Config, connections::Connections, http::ApiError, session::Registry};
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this
 /// server is forgotten at once.
@@ -41,6 +41,8 @@ pub(crate) struct App {
     pub(crate) endpoint: std::sync::OnceLock<String>,
     /// Starts empty.
     pub(crate) keys: std::sync::Mutex<KeyCache>,
+    /// Open WebSockets by access key.
+    pub(crate) connections: Connections,
 }
 
 /// Access keys read lately.

@@ -106,8 +106,8 @@ impl ApiRequest<'_> {
     async fn serve(mut self, operation: Operation, body: Incoming) -> Result<Response<Body>, ApiError> {
         match operation {
             Operation::InvokeAgentRuntimeCommandShell => {
-                auth::authenticate(self.app, &self.parts).await?;
-                shells::upgrade(self).await
+                let connection = auth::authenticate_connection(self.app, &self.parts).await?;
+                shells::upgrade(self, connection).await
             }
             Operation::InvokeAgentRuntimeCommand => {
                 let body = self.signed_body(body).await?;

@@ -4,6 +4,7 @@
 
 mod app;
 mod config;
+mod connections;
 mod environment;
 mod guest;
 mod http;

@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
+    connections::Connections,
     http, images,
     local::{ServerInfo, own_build, write_server_info},
     session::{Registry, RegistryParts},
@@ -209,6 +210,7 @@ impl Server {
             shutdown,
             endpoint: std::sync::OnceLock::new(),
             keys: std::sync::Mutex::default(),
+            connections: Connections::default(),
         });
         Ok(Self { app, tls, default_runtime, _lock: lock })
     }

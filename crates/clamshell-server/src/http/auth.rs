@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clamshell_domain::AccessKey;
+use clamshell_domain::{AccessKey, AccessKeyId};
 use clamshell_store::Secret;
 use clamshell_wire::{
     sigv4::{self, PayloadHash, Signature, SignedRequest},
@@ -13,15 +13,26 @@ use http::{header, request::Parts};
 use hyper::body::Incoming;
 
 use super::ApiError;
-use crate::{app::App, server::Proof};
+use crate::{app::App, connections::Connection, server::Proof};
 
 /// Verifies the signature of a request without a body, an upgrade for instance.
 ///
 /// # Errors
 /// [`ApiError::MissingCredentials`], [`ApiError::AuthorizationMismatch`] for a bearer token,
 /// [`ApiError::UnknownAccessKey`], [`ApiError::Signature`].
-pub(super) async fn authenticate(app: &Arc<App>, parts: &Parts) -> Result<(), ApiError> {
+pub(super) async fn authenticate(app: &Arc<App>, parts: &Parts) -> Result<AccessKeyId, ApiError> {
     Claimed::find(app, parts).await?.verify(app, parts, &[])
+}
+
+/// As [`authenticate`], for a connection that may stay open: it is told when the key is not active any more.
+///
+/// # Errors
+/// As [`authenticate`].
+pub(super) async fn authenticate_connection(app: &Arc<App>, parts: &Parts) -> Result<Connection, ApiError> {
+    let key = authenticate(app, parts).await?;
+    let connection = app.connections.open(&key);
+    app.active_key(key.as_str()).await?;
+    Ok(connection)
 }
 
 /// Reads the body and verifies the signature over it. What comes without the name of an active key is never kept:
@@ -74,7 +85,7 @@ impl Claimed {
         Ok(Self { signature, key, secret })
     }
 
-    fn verify(self, app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<(), ApiError> {
+    fn verify(self, app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<AccessKeyId, ApiError> {
         let headers = headers(parts);
         let request = request(parts, &headers, body);
         let secret = self.secret.expose_text().ok_or(ApiError::Internal("secret access key is not text"))?;
@@ -83,7 +94,7 @@ impl Claimed {
             proof.give();
         }
         app.note_key_use(&self.key);
-        Ok(())
+        Ok(self.key.access_key_id)
     }
 }
 

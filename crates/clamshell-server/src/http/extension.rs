@@ -58,8 +58,8 @@ pub(super) async fn handle(
     }
     let query = super::query(&parts)?;
     if found == Found::Attach {
-        auth::authenticate(app, &parts).await?;
-        return attach::upgrade(app, parts, &query, first, second).await;
+        let connection = auth::authenticate_connection(app, &parts).await?;
+        return attach::upgrade(app, parts, connection, &query, first, second).await;
     }
     let body = auth::authenticate_body(app, &parts, body).await?;
     let ask = Ask { app, query, body };

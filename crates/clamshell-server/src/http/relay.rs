@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
+    connections::Connection,
     guest::{GuestConnection, GuestReader, GuestWriter},
     session::{Claim, Compute, Session, is_lifetime_end},
 };
@@ -96,6 +97,8 @@ pub(super) struct Relay {
     pub(super) opened: ShellOpened,
     pub(super) access: Access,
     pub(super) style: Style,
+    /// Who opened it.
+    pub(super) connection: Connection,
 }
 
 enum End {
@@ -142,6 +145,7 @@ impl Relay {
                 end = incoming => end,
                 () = &mut to_guest => End::GuestGone,
                 () = time_to_live => End::Close(1008, "connection time to live is over"),
+                () = self.connection.revoked.cancelled() => End::Close(1008, "access key is not active any more"),
                 () = evicted.cancelled() => End::Close(4000, "replaced by another client"),
                 () = self.compute.ended.cancelled() => End::Close(1001, "session stopped"),
                 () = self.app.shutdown.cancelled() => End::Close(1001, "server is restarting"),

@@ -15,7 +15,7 @@ use super::{
     response::Body,
     upgrade,
 };
-use crate::environment;
+use crate::{connections::Connection, environment};
 
 /// What a returning client gets of the past (`runtime.md` section 10).
 const REPLAY_BYTES: u64 = 256 * 1024;
@@ -24,7 +24,10 @@ const REPLAY_BYTES: u64 = 256 * 1024;
 pub(super) const SHELL_OFFSET: &str = "x-clamshell-shell-offset";
 
 /// Serves the operation up to the 101.
-pub(super) async fn upgrade(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
+pub(super) async fn upgrade(
+    request: ApiRequest<'_>,
+    connection: Connection,
+) -> Result<Response<Body>, ApiError> {
     let ApiRequest { app, parts, request_id, params } = request;
     let query = super::query(&parts)?;
     let named: Vec<(&str, &[u8])> =
@@ -74,6 +77,7 @@ pub(super) async fn upgrade(request: ApiRequest<'_>) -> Result<Response<Body>, A
         opened,
         access: Access::Write,
         style: Style::Aws { claim, lost },
+        connection,
     };
     let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
     let out = response.headers_mut();

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use clamshell_testkit::Reply;
+use clamshell_testkit::{Reply, ShellEvent, ShellSocket, within};
 use serde_json::{Value, json};
 
 use crate::{
-    calls::{Call, Signer, check_envelope, message},
-    in_process::InProcess,
+    calls::{Call, SESSION, Signer, check_envelope, message},
+    in_process::{InProcess, LIMIT},
 };
 
 const KEYS: &str = "/clamshell/v1/keys";
@@ -131,6 +131,43 @@ async fn a_key_in_use_is_refused_once_it_is_disabled() {
         assert_eq!(disabled.status, 200);
         assert_eq!(status(&server, &user).await, 403, "round {round}");
         assert_eq!(ask(&server, &root, "POST", &format!("/{id}/enable"), "").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn open_connections_end_with_their_key() {
+    if !clamshell_testkit::is_root() {
+        return clamshell_testkit::skip::<()>("sandboxes of this test are made by root").unwrap_or_default();
+    }
+    let server = InProcess::start("").await;
+    let root = server.root();
+    let (_, user) = create(&server, "ci").await;
+    let id = user.credentials.access_key_id.clone();
+    let mut client = server.client.clone();
+    client.credentials = user.credentials.clone();
+    let mut own = server.client.shell(SESSION, "own").await.unwrap();
+    for (method, rest) in [("POST", format!("/{id}/disable")), ("DELETE", format!("/{id}"))] {
+        let mut shell = client.shell(SESSION, "main").await.unwrap();
+        let mut watcher = client.attach(SESSION, "main", "access=watch").await.unwrap();
+        assert!(ask(&server, &root, method, &rest, "").await.status.is_success());
+        for socket in [&mut shell, &mut watcher] {
+            assert_eq!(until_closed(socket).await, 1008, "{method}");
+        }
+        assert!(client.shell(SESSION, "main").await.is_err());
+        // Gone for good after the second round.
+        if method == "POST" {
+            assert_eq!(ask(&server, &root, "POST", &format!("/{id}/enable"), "").await.status, 200);
+        }
+    }
+    own.input(b"echo st''ill\n").await.unwrap();
+    own.read_until("still\r\n").await.unwrap();
+}
+
+async fn until_closed(socket: &mut ShellSocket) -> u16 {
+    loop {
+        if let ShellEvent::Closed(code) = within("socket closes", LIMIT, socket.next()).await.unwrap() {
+            return code;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use http::{Response, request::Parts};
 use super::{find_session, shell_id};
 use crate::{
     app::App,
+    connections::Connection,
     environment,
     http::{
         ApiError,
@@ -21,6 +22,7 @@ use crate::{
 pub(super) async fn upgrade(
     app: &Arc<App>,
     parts: Parts,
+    connection: Connection,
     query: &[(String, String)],
     session_id: &str,
     shell: &str,
@@ -53,8 +55,9 @@ pub(super) async fn upgrade(
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };
-    let relay =
-        Relay { app: Arc::clone(app), session, compute, shell_id, opened, access, style: Style::Attach };
+    let app_of_relay = Arc::clone(app);
+    let style = Style::Attach;
+    let relay = Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection };
     Ok(handshake.accept(app, move |socket| relay.run(socket, guest)))
 }
 

@@ -87,6 +87,9 @@ pub(super) async fn set_active(ask: &Ask<'_>, id: &str, active: bool) -> Result<
     let status = if active { AccessKeyStatus::Active } else { AccessKeyStatus::Inactive };
     ask.app.store.set_access_key_status(&id, status, false).await.map_err(refused)?;
     ask.app.forget_key(&id);
+    if !active {
+        ask.app.connections.close(&id);
+    }
     let keys = ask.app.store.list_access_keys().await?;
     let key = keys.iter().find(|key| key.access_key_id == id).ok_or(ApiError::AccessKeyNotFound)?;
     Ok(response::json(StatusCode::OK, &view(key)))
@@ -96,6 +99,7 @@ pub(super) async fn remove(ask: &Ask<'_>, id: &str) -> Result<Response<Body>, Ap
     let id = AccessKeyId::parse(id).map_err(|_| ApiError::AccessKeyNotFound)?;
     ask.app.store.remove_access_key(&id, false).await.map_err(refused)?;
     ask.app.forget_key(&id);
+    ask.app.connections.close(&id);
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
