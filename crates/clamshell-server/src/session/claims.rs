@@ -1,7 +1,7 @@
 //! Who holds a shell in the AWS sense: one client per (session, shell id), the newest wins.
 //!
 //! `runtime.md` 6.8: a second live connection with the same key evicts the first with close code
-//! 4000; of two claims at the same instant one gets ConflictException.
+//! 4000; of two claims at the same instant one gets ConflictException. A claim that fails evicts nobody.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,18 @@ use tokio_util::sync::CancellationToken;
 #[error("shell is being claimed by another connection")]
 pub(crate) struct ClaimError;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Holder {
     id: u64,
-    connected: bool,
     evicted: CancellationToken,
+}
+
+/// Never without either of them.
+#[derive(Debug, Default)]
+struct Slot {
+    holder: Option<Holder>,
+    /// The claim that is being answered.
+    claiming: Option<u64>,
 }
 
 /// All claims of a session.
@@ -33,7 +40,7 @@ pub(crate) struct Claims {
 #[derive(Debug, Default)]
 struct Holders {
     next_id: u64,
-    by_shell: HashMap<ShellId, Holder>,
+    by_shell: HashMap<ShellId, Slot>,
 }
 
 /// A claim; released when dropped.
@@ -51,34 +58,36 @@ fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
 }
 
 impl Claims {
-    /// Claims a shell and evicts whoever holds it.
+    /// Claims a shell. Whoever holds it goes on until [`Claim::connected`].
     ///
     /// # Errors
-    /// [`ClaimError`] while another claim has not come to [`Claim::connected`].
+    /// [`ClaimError`] while another claim has not come there.
     pub(crate) fn claim(&self, shell_id: &ShellId) -> Result<Claim, ClaimError> {
         let mut holders = lock(&self.holders);
         holders.next_id += 1;
         let id = holders.next_id;
-        if let Some(holder) = holders.by_shell.get(shell_id) {
-            if !holder.connected {
-                return Err(ClaimError);
-            }
-            holder.evicted.cancel();
+        let slot = holders.by_shell.entry(shell_id.clone()).or_default();
+        if slot.claiming.is_some() {
+            return Err(ClaimError);
         }
+        slot.claiming = Some(id);
         let evicted = CancellationToken::new();
-        let holder = Holder { id, connected: false, evicted: evicted.clone() };
-        holders.by_shell.insert(shell_id.clone(), holder);
         Ok(Claim { holders: Arc::clone(&self.holders), shell_id: shell_id.clone(), id, evicted })
     }
 }
 
 impl Claim {
-    /// The upgrade is answered; from now on another claim evicts this one.
+    /// The guest took the new client: evicts whoever held the shell. From now on another claim evicts this one.
     pub(crate) fn connected(&self) {
-        if let Some(holder) = lock(&self.holders).by_shell.get_mut(&self.shell_id)
-            && holder.id == self.id
-        {
-            holder.connected = true;
+        let mut holders = lock(&self.holders);
+        let Some(slot) = holders.by_shell.get_mut(&self.shell_id) else { return };
+        if slot.claiming != Some(self.id) {
+            return;
+        }
+        slot.claiming = None;
+        let holder = Holder { id: self.id, evicted: self.evicted.clone() };
+        if let Some(former) = slot.holder.replace(holder) {
+            former.evicted.cancel();
         }
     }
 }
@@ -86,7 +95,10 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut holders = lock(&self.holders);
-        if holders.by_shell.get(&self.shell_id).is_some_and(|holder| holder.id == self.id) {
+        let Some(slot) = holders.by_shell.get_mut(&self.shell_id) else { return };
+        slot.claiming.take_if(|id| *id == self.id);
+        slot.holder.take_if(|holder| holder.id == self.id);
+        if slot.claiming.is_none() && slot.holder.is_none() {
             holders.by_shell.remove(&self.shell_id);
         }
     }
@@ -104,8 +116,11 @@ mod tests {
         assert_eq!(claims.claim(&shell).unwrap_err(), ClaimError);
         first.connected();
         let second = claims.claim(&shell).unwrap();
+        assert!(!first.evicted.is_cancelled(), "nobody has taken its place yet");
+        second.connected();
         assert!(first.evicted.is_cancelled());
         assert!(!second.evicted.is_cancelled());
+        let third = claims.claim(&shell).unwrap();
         drop(first);
         assert_eq!(
             claims.claim(&shell).unwrap_err(),
@@ -113,7 +128,23 @@ mod tests {
             "the evicted one must not free the new one"
         );
         drop(second);
+        assert_eq!(claims.claim(&shell).unwrap_err(), ClaimError);
+        drop(third);
+        assert!(lock(&claims.holders).by_shell.is_empty());
         claims.claim(&shell).unwrap();
+    }
+
+    #[test]
+    fn a_claim_that_fails_evicts_nobody() {
+        let claims = Claims::default();
+        let shell = ShellId::parse("build").unwrap();
+        let first = claims.claim(&shell).unwrap();
+        first.connected();
+        drop(claims.claim(&shell).unwrap());
+        assert!(!first.evicted.is_cancelled());
+        let next = claims.claim(&shell).unwrap();
+        next.connected();
+        assert!(first.evicted.is_cancelled());
     }
 
     #[test]

@@ -189,6 +189,24 @@ async fn a_guest_that_lies_is_believed_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_the_guest_refuses_takes_nobodys_place() {
+    let Some(()) = sandboxes() else { return };
+    let server = InProcess::start("").await;
+    let folder = session(&server, 0).await;
+    let id = session_id(0);
+    let mut first = server.client.shell(&id, "main").await.unwrap();
+    first.input(b"echo fi''rst\n").await.unwrap();
+    first.read_until("first\r\n").await.unwrap();
+    let _guest = replace_guest(&folder, |_| {
+        let error = WireError { code: ErrorCode::Busy, message: String::new() };
+        vec![Frame::Reply(Box::new(Reply::Error(error)))]
+    });
+    assert!(server.client.shell(&id, "main").await.is_err());
+    first.input(b"echo st''ill\n").await.unwrap();
+    first.read_until("still\r\n").await.unwrap();
+}
+
+#[tokio::test]
 async fn traps_in_the_folder_of_shells_catch_nobody() {
     let Some(()) = sandboxes() else { return };
     let server = InProcess::start("").await;
