@@ -1,6 +1,9 @@
 //! What every request handler shares.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use clamshell_domain::{
     AccessKey, AccessKeyId, AccessKeyStatus, AccountId, Clock, EndpointName, Entropy, Region, Runtime,
@@ -18,6 +21,9 @@ const KEY_CACHE_MS: u64 = 5_000;
 
 /// Keys remembered at once: more than a server has users.
 const KEY_CACHE_MAX: usize = 1024;
+
+/// Ids of keys remembered; with more than that each unknown one is looked up. Some MiB.
+const KEY_IDS_MAX: usize = 65_536;
 
 /// Partition of all ARNs of this server.
 const PARTITION: &str = "aws";
@@ -41,6 +47,8 @@ pub(crate) struct App {
     pub(crate) endpoint: std::sync::OnceLock<String>,
     /// Starts empty.
     pub(crate) keys: std::sync::Mutex<KeyCache>,
+    /// Starts empty. Held while the store is asked, so that of many strangers one asks.
+    pub(crate) key_ids: tokio::sync::Mutex<Option<KeyIds>>,
     /// Open WebSockets by access key.
     pub(crate) connections: Connections,
 }
@@ -50,6 +58,14 @@ pub(crate) struct App {
 pub(crate) struct KeyCache {
     by_id: HashMap<AccessKeyId, CachedKey>,
     /// Counts changes of keys: what was read before a change must not be remembered after it.
+    changes: u64,
+}
+
+/// All ids there are, so that strangers with invented ones cost the store nothing.
+pub(crate) struct KeyIds {
+    ids: HashSet<AccessKeyId>,
+    read_at_ms: u64,
+    /// [`KeyCache::changes`] before they were read.
     changes: u64,
 }
 
@@ -200,6 +216,9 @@ impl App {
             }
             cache.changes
         };
+        if !self.may_be_key(&id, now_ms).await? {
+            return Err(ApiError::UnknownAccessKey);
+        }
         let found = self.store.secret_of(&self.master_key, &id).await.map_err(|error| {
             tracing::error!(error = crate::http::chain(&error), "secret of an access key cannot be read");
             ApiError::Internal("access key")
@@ -220,6 +239,25 @@ impl App {
         Ok((key, secret))
     }
 
+    /// Whether there is a key of this id, as far as is remembered.
+    async fn may_be_key(&self, id: &AccessKeyId, now_ms: u64) -> Result<bool, ApiError> {
+        let mut known = self.key_ids.lock().await;
+        let changes = self.key_cache().changes;
+        if let Some(known) = &*known
+            && known.changes == changes
+            && now_ms < known.read_at_ms.saturating_add(KEY_CACHE_MS)
+        {
+            return Ok(known.ids.is_empty() || known.ids.contains(id));
+        }
+        let all = self.store.list_access_keys().await?;
+        // None at all says that there are too many: a server without any key answers nobody anyway.
+        let all = if all.len() > KEY_IDS_MAX { Vec::new() } else { all };
+        let ids: HashSet<AccessKeyId> = all.into_iter().map(|key| key.access_key_id).collect();
+        let found = ids.is_empty() || ids.contains(id);
+        *known = Some(KeyIds { ids, read_at_ms: now_ms, changes });
+        Ok(found)
+    }
+
     /// Notes that a key signed something, at most once a minute and not in the caller's time.
     pub(crate) fn note_key_use(self: &Arc<Self>, key: &AccessKey) {
         let now_ms = self.now_ms();
@@ -238,7 +276,7 @@ impl App {
         });
     }
 
-    /// Forgets a cached key, after it was changed.
+    /// Forgets what is known of a key, after it was made or changed.
     pub(crate) fn forget_key(&self, id: &AccessKeyId) {
         let mut cache = self.key_cache();
         cache.changes += 1;

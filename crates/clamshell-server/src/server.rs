@@ -210,6 +210,7 @@ impl Server {
             shutdown,
             endpoint: std::sync::OnceLock::new(),
             keys: std::sync::Mutex::default(),
+            key_ids: tokio::sync::Mutex::default(),
             connections: Connections::default(),
         });
         Ok(Self { app, tls, default_runtime, _lock: lock })

@@ -1,12 +1,20 @@
 //! Access keys through the API: what they open, when they stop opening, and where their secrets are not.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use clamshell_domain::{AccessKey, AccessKeyId, AccessKeyStatus, Clock, SystemEntropy};
+use clamshell_store::{MasterKey, Secret, Store};
 use clamshell_testkit::{Reply, ShellEvent, ShellSocket, within};
 use serde_json::{Value, json};
 
 use crate::{
-    calls::{Call, SESSION, Signer, check_envelope, message},
+    calls::{Call, NOW_MS, SESSION, Signer, check_envelope, message},
     in_process::{InProcess, LIMIT},
 };
 
@@ -132,6 +140,42 @@ async fn a_key_in_use_is_refused_once_it_is_disabled() {
         assert_eq!(status(&server, &user).await, 403, "round {round}");
         assert_eq!(ask(&server, &root, "POST", &format!("/{id}/enable"), "").await.status, 200);
     }
+}
+
+/// A clock that the test sets.
+struct SetClock(AtomicU64);
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Invented ids are refused from memory: what is put into the store behind the server's back is not seen for a while.
+#[tokio::test]
+async fn unknown_keys_are_not_looked_up_each_time() {
+    let clock = Arc::new(SetClock(AtomicU64::new(NOW_MS)));
+    let server = InProcess::start_at("", clock.clone()).await;
+    let store = Store::open(&server.data_dir().join("clamshell.db")).await.unwrap();
+    let master = MasterKey::load_or_create(&server.data_dir().join("master.key"), &SystemEntropy).unwrap();
+    let secret = "behindbehindbehindbehindbehindbehindbehi";
+    let key = AccessKey {
+        access_key_id: AccessKeyId::generate(&SystemEntropy),
+        user_name: "behind".to_owned(),
+        status: AccessKeyStatus::Active,
+        created_at_ms: NOW_MS,
+        last_used_at_ms: None,
+    };
+    let status_of_it =
+        async || status(&server, &server.root().with_key(key.access_key_id.as_str(), secret)).await;
+    assert_eq!(status_of_it().await, 403);
+    store.insert_access_key(&master, &key, &Secret::new(secret.to_owned())).await.unwrap();
+    assert_eq!(status_of_it().await, 403, "it is remembered that there is none");
+    clock.0.fetch_add(5_000, Ordering::SeqCst);
+    assert_eq!(status_of_it().await, 200);
+    // One that is made through the server is known at once.
+    let (_, user) = create(&server, "ci").await;
+    assert_eq!(status(&server, &user).await, 200);
 }
 
 #[tokio::test]

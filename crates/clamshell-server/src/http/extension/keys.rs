@@ -53,6 +53,7 @@ pub(super) async fn create(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
         tracing::error!(error = chain(&error), "access key was not stored");
         ApiError::Internal("access key")
     })?;
+    ask.app.forget_key(&key.access_key_id);
     let mut value = view(&key);
     value["secretAccessKey"] = json!(secret.expose_text());
     Ok(response::json(StatusCode::CREATED, &value))
