@@ -38,6 +38,9 @@ const RESERVE_SHARE: u64 = 20;
 /// And below so many bytes on a small file system: a fast disk loses them within one look.
 const RESERVE_BYTES_MIN: u64 = 1 << 30;
 
+/// But never above so many: a twentieth of a large file system is more than anybody loses before the next looks.
+const RESERVE_BYTES_MAX: u64 = 10 << 30;
+
 /// Looks between two stops for want of space: removing what a sandbox wrote takes a moment, and the next session must
 /// not pay for it. Also how often sessions are measured while space is short and nothing changes.
 const SETTLE_LOOKS: u32 = 5;
@@ -63,7 +66,7 @@ struct Space {
 
 impl Space {
     fn is_short(self) -> bool {
-        self.free < (self.total / RESERVE_SHARE).max(RESERVE_BYTES_MIN)
+        self.free < (self.total / RESERVE_SHARE).clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
     }
 }
 
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_system_keeps_a_gibibyte() {
+    fn the_reserve_is_a_twentieth_from_one_to_ten_gibibytes() {
         let check = |free: u64, total: u64, expected: bool| {
             assert_eq!(Space { free, total }.is_short(), expected, "{free} of {total}");
         };
@@ -432,6 +435,10 @@ mod tests {
         check(GIB, 10 * GIB, false);
         check(5 * GIB - 1, 100 * GIB, true);
         check(5 * GIB, 100 * GIB, false);
+        check(10 * GIB - 1, 200 * GIB, true);
+        check(10 * GIB, 200 * GIB, false);
+        check(10 * GIB - 1, 8_000 * GIB, true);
+        check(10 * GIB, 8_000 * GIB, false);
     }
 
     #[test]
