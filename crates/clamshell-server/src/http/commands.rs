@@ -32,6 +32,9 @@ const MESSAGES_MAX: usize = 16;
 /// All output of a command, headers of messages not counted (`runtime.md` section 10).
 const OUTPUT_BYTES_MAX: u64 = 100_000_000;
 
+/// Characters of a command in the log.
+const LOGGED_CHARS_MAX: usize = 200;
+
 /// Activity of a command that says nothing is noted so often.
 const STILL_RUNNING: Duration = Duration::from_secs(20);
 
@@ -51,7 +54,10 @@ pub(super) async fn run(request: ApiRequest<'_>, body: &[u8]) -> Result<Response
     let find = |name| clamshell_wire::query::find(&query, name);
     let target =
         request.app.called_target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
-    tracing::info!(request = %request.request_id, session = %session_id, command = asked.command, "command");
+    tracing::info!(
+        request = %request.request_id, session = %session_id,
+        command = %excerpt(&asked.command), bytes = asked.command.len(), "command"
+    );
     let mut response = start(request.app, target, session_id, asked, false).await?;
     for name in ECHOED {
         if let Some(value) = request.parts.headers.get(name) {
@@ -59,6 +65,19 @@ pub(super) async fn run(request: ApiRequest<'_>, body: &[u8]) -> Result<Response
         }
     }
     Ok(response)
+}
+
+/// The beginning of a command, escaped, for the log: a whole one may be 64 KiB, and may hold what is nobody's business.
+pub(super) fn excerpt(command: &str) -> String {
+    let mut text = String::with_capacity(LOGGED_CHARS_MAX);
+    let mut room = LOGGED_CHARS_MAX;
+    for escaped in command.chars().map(char::escape_debug) {
+        // An escape that does not fit is not cut in two.
+        let Some(left) = room.checked_sub(escaped.len()) else { break };
+        room = left;
+        text.extend(escaped);
+    }
+    text
 }
 
 /// The session id of a header; a new one when the caller gives none.
@@ -220,6 +239,16 @@ mod tests {
             token.cancel();
         }
         client.deliver(Bytes::from_static(b"second")).await
+    }
+
+    #[test]
+    fn the_log_has_the_beginning_of_a_command() {
+        let check = |command: &str, expect: &str| assert_eq!(excerpt(command), expect);
+        check("ls -la", "ls -la");
+        check("echo a\necho \u{1b}[2J", "echo a\\necho \\u{1b}[2J");
+        check(&"x".repeat(201), &"x".repeat(200));
+        check(&format!("{}\n", "x".repeat(199)), &"x".repeat(199));
+        assert!(excerpt(&"\u{1b}".repeat(65_536)).len() <= LOGGED_CHARS_MAX);
     }
 
     #[tokio::test]

@@ -92,7 +92,8 @@ pub(super) async fn command(ask: &Ask<'_>, session_id: &str) -> Result<Response<
     let session_id = parse_session_id(session_id)?;
     let runtime = ask.param("runtime").unwrap_or("default");
     let target = ask.app.named_target(runtime, ask.param("qualifier")).await?;
-    tracing::info!(session = %session_id, command = asked.command, keep_running, "command");
+    let (command, bytes) = (commands::excerpt(&asked.command), asked.command.len());
+    tracing::info!(session = %session_id, %command, bytes, keep_running, "command");
     commands::start(ask.app, target, session_id, asked, keep_running).await
 }
 
