@@ -11,7 +11,7 @@ mod wait;
 use std::path::PathBuf;
 
 pub use client::{Client, CommandOutcome, Reply, ShellEvent, ShellSocket};
-pub use server::ServerProcess;
+pub use server::{ServerProcess, end_sandboxes};
 pub use wait::{eventually, within};
 
 /// The folder with the real AWS clients, or `None` with the reason printed.

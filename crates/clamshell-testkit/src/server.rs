@@ -202,7 +202,7 @@ fn sandboxes(data_dir: &Path) -> Vec<(u64, u64)> {
 }
 
 /// Ends every sandbox that a data directory's keepers hold.
-fn end_sandboxes(data_dir: &Path) {
+pub fn end_sandboxes(data_dir: &Path) {
     let keepers: Vec<u64> = sandboxes(data_dir).into_iter().map(|(keeper, _)| keeper).collect();
     for keeper in &keepers {
         send_signal("-TERM", *keeper);

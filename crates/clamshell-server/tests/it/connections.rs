@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use clamshell_domain::{Clock, SystemClock};
 use clamshell_term::frame::ShellFrame;
-use clamshell_testkit::{ShellEvent, is_root, skip, within};
+use clamshell_testkit::{ShellEvent, within};
 use clamshell_wire::{
     event_stream::{CommandEvent, CommandEventReader},
     headers,
@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     calls::{Call, SESSION, Signer, command},
-    in_process::{InProcess, LIMIT},
+    in_process::{InProcess, LIMIT, sandboxes},
 };
 
 /// An answer with its version.
@@ -85,11 +85,6 @@ async fn http2(server: &InProcess, call: &Call) -> Answer {
 
 fn events(body: &[u8]) -> Vec<CommandEvent> {
     CommandEventReader::new().feed(body).unwrap()
-}
-
-/// `None`, with a printed reason, where sandboxes cannot be made.
-fn sandboxes() -> Option<()> {
-    if is_root() { Some(()) } else { skip("sandboxes of this test are made by root") }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clamshell_protocol::{Decoder, ErrorCode, Frame, Reply, Request, ShellInfo, ShellOpened, WireError};
-use clamshell_testkit::{ShellEvent, eventually, is_root, skip, within};
+use clamshell_testkit::{ShellEvent, eventually, within};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,13 +18,8 @@ use tokio::{
 
 use crate::{
     calls::{Call, command},
-    in_process::{InProcess, LIMIT},
+    in_process::{InProcess, LIMIT, sandboxes},
 };
-
-/// `None`, with a printed reason, where sandboxes cannot be made.
-fn sandboxes() -> Option<()> {
-    if is_root() { Some(()) } else { skip("sandboxes of this test are made by root") }
-}
 
 fn session_id(number: usize) -> String {
     format!("session-of-a-hostile-guest-{number:010}")

@@ -7,9 +7,8 @@ use clamshell_server::{
     Config, Overrides, RunError, Server,
     local::{ServerInfo, read_server_info, root_credentials},
 };
-use clamshell_testkit::{Client, eventually, within};
+use clamshell_testkit::{Client, end_sandboxes, eventually, is_root, skip, within};
 use clamshell_wire::sigv4::Credentials;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -109,26 +108,11 @@ impl InProcess {
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        let Ok(sessions) = std::fs::read_dir(self.folder.path().join("sessions")) else { return };
-        for session in sessions.flatten() {
-            let Ok(text) = std::fs::read(session.path().join("run/keeper.json")) else { continue };
-            let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-            let pid = state["keeper"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-            // With an exit the keeper is gone, and its id may be another's by now.
-            if let Some(pid) = pid.and_then(Pid::from_raw).filter(|_| state["exit"].is_null()) {
-                let _ = kill_process(pid, Signal::TERM);
-                let deadline = std::time::Instant::now() + Duration::from_secs(5);
-                let alive = || session.path().join("run/keeper.json").exists() && is_alive(pid);
-                while alive() && std::time::Instant::now() < deadline {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-        }
+        end_sandboxes(self.folder.path());
     }
 }
 
-/// Whether the process runs; one that only waits to be reaped does not.
-fn is_alive(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+/// `None`, with a printed reason, where sandboxes cannot be made.
+pub(crate) fn sandboxes() -> Option<()> {
+    if is_root() { Some(()) } else { skip("sandboxes of this test are made by root") }
 }
