@@ -6,6 +6,7 @@
 
 mod claims;
 mod disk;
+mod hold;
 mod nameless;
 mod provision;
 mod reaper;

@@ -143,12 +143,9 @@ impl Registry {
         &self.drivers
     }
 
-    /// A call that needs the session's compute: makes session and compute when they are missing.
-    /// While it is being made the first caller waits and the others get [`CallError::Conflict`].
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(crate) async fn call(
+    /// As [`Registry::call`], but of callers that come while the compute is being made the first one waits and the others
+    /// get [`CallError::Conflict`] at once.
+    pub(super) async fn call_now(
         self: &Arc<Self>,
         key: SessionKey,
         runtime: Arc<Runtime>,

@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod connections;
 mod control_plane;
+mod hold;
 mod hostile_guest;
 mod in_process;
 mod keys;

@@ -112,23 +112,24 @@ async fn a_session_ends_when_its_lifetime_is_over() {
 }
 
 #[tokio::test]
-async fn of_concurrent_first_calls_one_provisions_and_others_are_told_to_retry() {
+async fn of_concurrent_first_calls_one_provisions_and_others_wait_for_it() {
     let (_server, client) = start("").await;
-    let mut conflicts = 0;
-    for round in 0..20 {
+    for round in 0..5 {
         let session = session_id(&format!("first-{round}"));
-        let replies = join_all((0..4).map(|_| call(&client, &session))).await;
-        let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
-        assert!(!served.is_empty(), "somebody must be served");
-        refused.iter().for_each(|reply| assert_retryable(reply));
-        assert_eq!(call(&client, &session).await.status, 200, "a retry is served");
-        stop(&client, &session).await;
-        conflicts += refused.len();
-        if conflicts > 0 {
-            return;
+        // The first time it is made, the second time it is woken.
+        for _ in 0..2 {
+            let start = std::time::Instant::now();
+            for reply in join_all((0..4).map(|_| call(&client, &session))).await {
+                // Beyond that they are told to retry; only a very busy machine is so slow.
+                if start.elapsed().as_secs() < 2 || reply.status == 200 {
+                    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+                } else {
+                    assert_retryable(&reply);
+                }
+            }
+            assert_eq!(stop(&client, &session).await.status, 200);
         }
     }
-    panic!("no call came while another was provisioning");
 }
 
 #[tokio::test]
