@@ -182,10 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples() {
-        for command in Cli::command().get_subcommands() {
+    fn every_command_has_examples_and_json() {
+        let mut cli = Cli::command();
+        cli.build();
+        check_commands(&cli);
+    }
+
+    fn check_commands(command: &clap::Command) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let name = command.get_bin_name().unwrap_or_default();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+            assert!(help.starts_with("Examples:\n"), "{name}");
+            for example in help.lines().skip(1) {
+                assert!(example.contains(name) || example.starts_with("  eval"), "{name}: {example}");
+            }
+            // Scripts of a shell are what they are.
+            let has_json = command.get_arguments().any(|argument| argument.get_id() == "json");
+            assert!(has_json || name == "clamshell completion", "{name}");
+            if has_json && !name.trim_start_matches("clamshell ").contains(' ') {
+                assert!(help.contains(" json") || help.contains("--json"), "{name} shows no JSON");
+            }
+            check_commands(command);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
 /// Create, list, disable, enable and remove access keys
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell keys                              all keys\n  clamshell keys create ci                    shows the secret, this once\n  clamshell keys disable AKIA234567ABCDEFGHIJ\n  clamshell keys remove AKIA234567ABCDEFGHIJ"
+    after_help = "Examples:\n  clamshell keys                              all keys\n  clamshell keys --json                       as one JSON object\n  clamshell keys create ci                    shows the secret, this once\n  clamshell keys disable AKIA234567ABCDEFGHIJ\n  clamshell keys remove AKIA234567ABCDEFGHIJ"
 )]
 pub(crate) struct KeysArgs {
     #[command(flatten)]

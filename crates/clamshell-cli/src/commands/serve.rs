@@ -10,7 +10,7 @@ use crate::{cli, failure::Failure, local, output};
 /// Run the server
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell serve                              in the foreground, on 127.0.0.1:7878\n  clamshell serve --detach                     in the background\n  clamshell serve --listen 127.0.0.1:0         on any free port\n  clamshell serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem"
+    after_help = "Examples:\n  clamshell serve                              in the foreground, on 127.0.0.1:7878\n  clamshell serve --detach                     in the background\n  clamshell serve --detach --json              and tell where as one JSON object\n  clamshell serve --listen 127.0.0.1:0         on any free port\n  clamshell serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem"
 )]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7878]

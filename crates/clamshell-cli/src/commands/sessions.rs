@@ -36,7 +36,7 @@ enum SessionState {
 /// List, show, stop and remove sessions
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell sessions                          all sessions\n  clamshell sessions list --state Active\n  clamshell sessions show 5723cde5            the beginning of an id is enough\n  clamshell sessions stop 5723cde5            ends the compute, keeps the files\n  clamshell sessions rm 5723cde5              removes everything"
+    after_help = "Examples:\n  clamshell sessions                          all sessions\n  clamshell sessions --json                   as one JSON object\n  clamshell sessions list --state Active\n  clamshell sessions show 5723cde5            the beginning of an id is enough\n  clamshell sessions stop 5723cde5            ends the compute, keeps the files\n  clamshell sessions rm 5723cde5              removes everything"
 )]
 pub(crate) struct SessionsArgs {
     #[command(flatten)]

@@ -24,7 +24,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// List, show, close, watch and export shells
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell shells                            all shells\n  clamshell shells watch build                look on, read-only\n  clamshell shells log build | less -R        all output that is kept\n  clamshell shells export build -o build.cast asciicast recording\n  clamshell shells close build"
+    after_help = "Examples:\n  clamshell shells                            all shells\n  clamshell shells --json                     as one JSON object\n  clamshell shells watch build                look on, read-only\n  clamshell shells log build | less -R        all output that is kept\n  clamshell shells export build -o build.cast asciicast recording\n  clamshell shells close build"
 )]
 pub(crate) struct ShellsArgs {
     #[command(flatten)]
@@ -125,6 +125,9 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
             return watch(client, &found).await;
         }
         ShellsCommand::Log { which, from } => {
+            if json {
+                return Err(Failure::new("--json cannot be used with log (it is bytes, not text)"));
+            }
             let (client, found) = locate(&args.server, &which).await?;
             let mut path = path(&found, &tail(&found, "/log"));
             if let Some(from) = from {
@@ -133,6 +136,10 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
             copy(&client, &path, "cannot read the log", &mut std::io::stdout().lock()).await?;
         }
         ShellsCommand::Export { which, output } => {
+            if json && output.is_none() {
+                let hint = "-o FILE writes it to a file";
+                return Err(Failure::new("--json cannot be used with a recording on stdout").hint(hint));
+            }
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, "/export"));
             let what = "cannot export the recording";
