@@ -3,6 +3,10 @@
 //! The guest runs beside hostile programs, so its bytes are parsed like the internet's: bounded
 //! frames, unknown kinds end the connection, every wait has a limit.
 
+mod agent;
+#[cfg_attr(not(test), allow(dead_code, reason = "what needs a guest that hosts an agent"))]
+mod agent_stream;
+
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use clamshell_protocol::{Decoder, Frame, FrameError, Reply, Request, WireError};
@@ -15,6 +19,9 @@ use tokio::{
     },
     time::timeout,
 };
+
+#[cfg_attr(not(test), allow(unused_imports, reason = "named by whoever keeps one"))]
+pub(crate) use self::agent_stream::AgentStream;
 
 /// Longest wait for the answer to a request that only asks or starts something. A guest that is starved of
 /// CPU by its own programs still answers within this.
@@ -64,7 +71,7 @@ impl GuestAddress {
         Ok(Self { folder: Arc::new(std::fs::File::open(run_dir)?) })
     }
 
-    async fn connect(&self) -> io::Result<UnixStream> {
+    async fn open(&self) -> io::Result<UnixStream> {
         use std::os::fd::AsRawFd;
         UnixStream::connect(format!("/proc/self/fd/{}/guest.sock", self.folder.as_raw_fd())).await
     }
@@ -75,7 +82,7 @@ impl GuestAddress {
     /// [`GuestError`].
     pub(crate) async fn ask(&self, request: Request) -> Result<(Reply, GuestConnection), GuestError> {
         let asked = async {
-            let mut stream = self.connect().await?;
+            let mut stream = self.open().await?;
             stream.write_all(&Frame::Request(Box::new(request)).to_bytes()).await?;
             let (reader, writer) = stream.into_split();
             let mut reader =
