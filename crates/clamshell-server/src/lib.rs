@@ -10,6 +10,7 @@ mod guest;
 mod http;
 mod images;
 pub mod local;
+pub mod objects;
 mod server;
 mod session;
 mod time;
