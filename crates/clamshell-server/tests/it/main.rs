@@ -10,6 +10,7 @@ mod hold;
 mod hostile_guest;
 mod in_process;
 mod keys;
+mod own_kernel;
 mod routing;
 mod signatures;
 mod start;
