@@ -7,19 +7,19 @@
 //! Programs of the sandbox are hostile: they get three descriptors, never a path that the guest opens
 //! later, and the guest's memory is closed to them (not dumpable).
 
+mod agent;
+mod agent_log;
 mod attachments;
 mod buffer;
 mod clock;
 mod commands;
+mod connect;
 mod connection;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "programs run as root or as the agent until images start theirs")
-)]
 mod identity;
 mod metadata;
 mod poll;
 mod process;
+mod relay;
 mod requests;
 mod shell;
 mod shell_traffic;
@@ -27,7 +27,7 @@ mod shells;
 mod spawn;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     os::fd::{AsFd, FromRawFd, OwnedFd},
@@ -42,11 +42,13 @@ use rustix::{
 };
 
 use self::{
+    agent::Agent,
     commands::Command,
     connection::Connection,
     metadata::Metadata,
     poll::{Poller, Token, Watch},
     process::Processes,
+    relay::Relay,
     shell::Shell,
     shells::Ended,
 };
@@ -92,6 +94,11 @@ struct Guest {
     /// Running shells by id; a shell in `shells` but not here has ended and is being read to its end.
     running: BTreeMap<String, u64>,
     ended: BTreeMap<String, Ended>,
+    agent: Option<Agent>,
+    relays: BTreeMap<u64, Relay>,
+    relays_max: usize,
+    /// Whether a socket of the sandbox means something outside: not where a kernel is between.
+    passes_sockets: bool,
     metadata: Option<Metadata>,
     shutdown: Option<Shutdown>,
     scratch: Vec<u8>,
@@ -120,6 +127,7 @@ impl Guest {
             // Any process id turns it on. Orphans then come to the guest as they come to PID 1.
             rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         }
+        let passes_sockets = given.is_none();
         let (listener, shells_dir) = given.map_or_else(inherited, Ok)?;
         let flags = fs::fcntl_getfl(&listener)?;
         fs::fcntl_setfl(&listener, flags | OFlags::NONBLOCK)?;
@@ -147,6 +155,10 @@ impl Guest {
             commands: BTreeMap::new(),
             shells: BTreeMap::new(),
             running: BTreeMap::new(),
+            agent: None,
+            relays: BTreeMap::new(),
+            relays_max: relay::relays_max(),
+            passes_sockets,
             metadata,
             shutdown: None,
             scratch: Vec::new(),
@@ -176,6 +188,11 @@ impl Guest {
                     Token::CommandInput(id) => self.command_input_ready(id),
                     Token::CommandOutput(id) => self.read_command(id, commands::Stream::Stdout),
                     Token::CommandError(id) => self.read_command(id, commands::Stream::Stderr),
+                    Token::AgentOutput => self.read_agent(agent::Stream::Stdout),
+                    Token::AgentError => self.read_agent(agent::Stream::Stderr),
+                    Token::Dial(id) => self.dial_ready(id),
+                    Token::RelayNear(id) => self.pump_relay(id, event.hung_up),
+                    Token::RelayFar(id) => self.pump_relay(id, false),
                     Token::MetadataListener | Token::Metadata(_) => {
                         if let Some(metadata) = &mut self.metadata {
                             metadata.ready(event.token, self.now_ms);
@@ -185,6 +202,7 @@ impl Guest {
             }
             self.run_command_timers();
             self.run_shell_timers();
+            self.run_agent_timers();
             self.run_connection_timers();
             if let Some(metadata) = &mut self.metadata {
                 metadata.run_timers(self.now_ms);
@@ -203,7 +221,8 @@ impl Guest {
         let metadata = self.metadata.as_ref().and_then(Metadata::next_timer);
         // Only what is left to die makes a shutdown wait; its end comes as a signal, the rest here.
         let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.kill_at_ms.min(self.now_ms + 20));
-        commands.chain(shells).chain(connections).chain(metadata).chain(shutdown).min()
+        let agent = self.agent.as_ref().and_then(Agent::next_timer);
+        commands.chain(shells).chain(agent).chain(connections).chain(metadata).chain(shutdown).min()
     }
 
     fn fresh_id(&mut self) -> u64 {
@@ -253,6 +272,8 @@ impl Guest {
             self.shells.iter().find(|(_, shell)| shell.is_running(pid)).map(|(id, _)| *id)
         {
             self.shell_exited(serial, exit);
+        } else if self.agent.as_ref().is_some_and(|agent| agent.is_running(pid)) {
+            self.agent_exited(exit);
         }
     }
 
@@ -262,11 +283,17 @@ impl Guest {
             shutdown.kill_at_ms = shutdown.kill_at_ms.min(kill_at_ms);
             return;
         }
-        for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
-            self.processes.signal_all(signal);
-        }
+        let spared = self.ask_agent_to_end();
+        self.ask_to_end(&spared);
         let hang_up_at_ms = Some(self.now_ms + shells::HANG_UP_AGAIN_MS);
         self.shutdown = Some(Shutdown { kill_at_ms, hang_up_at_ms, killed: false });
+    }
+
+    /// Asks all programs but those `spared` to end.
+    fn ask_to_end(&self, spared: &BTreeSet<i32>) {
+        for signal in [Signal::TERM, Signal::HUP, Signal::CONT] {
+            self.processes.signal_others(signal, spared);
+        }
     }
 
     fn shutdown_is_over(&mut self) -> bool {
@@ -277,7 +304,9 @@ impl Guest {
         }
         if shutdown.hang_up_at_ms.is_some_and(|at| at <= now_ms) {
             shutdown.hang_up_at_ms = None;
-            self.processes.signal_all(Signal::HUP);
+            let spared = self.agent_tree();
+            self.processes.signal_others(Signal::HUP, &spared);
+            return false;
         }
         if now_ms < shutdown.kill_at_ms {
             return false;
@@ -304,6 +333,7 @@ impl Guest {
         for shell in self.shells.values() {
             shell.log.flush();
         }
+        self.finish_agent_at_shutdown();
         let waiting: Vec<u64> = self
             .connections
             .iter()

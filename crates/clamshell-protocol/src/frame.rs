@@ -299,6 +299,14 @@ impl Decoder {
         Ok(Some(frame))
     }
 
+    /// What came behind the last frame, for a connection that goes on without frames.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.buffer.split_off(self.taken);
+        self.buffer = Vec::new();
+        self.taken = 0;
+        rest
+    }
+
     /// Whether a part of a frame is waiting for its rest.
     pub fn is_mid_frame(&self) -> bool {
         self.taken < self.buffer.len()
@@ -357,6 +365,15 @@ mod tests {
             decoder.extend(&bytes);
             while let Ok(Some(_)) = decoder.next_frame() {}
         }
+    }
+
+    #[test]
+    fn what_comes_behind_the_last_frame_can_be_had() {
+        let mut decoder = Decoder::new();
+        decoder.extend(&[&Frame::Kill.to_bytes()[..], b"raw"].concat());
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Kill)));
+        assert_eq!((decoder.take_rest(), decoder.is_mid_frame()), (b"raw".to_vec(), false));
+        assert_eq!(decoder.take_rest(), b"");
     }
 
     #[test]

@@ -48,6 +48,9 @@ impl LogError {
     }
 }
 
+/// Folder of the hosted agent's log, beside those of the shells. No shell can have this id.
+pub const AGENT_LOG: &str = ".agent";
+
 /// Whether `id` is `[a-zA-Z0-9][a-zA-Z0-9_-]{0,127}`, and so safe as the name of a folder.
 pub fn is_shell_id(id: &str) -> bool {
     let bytes = id.as_bytes();

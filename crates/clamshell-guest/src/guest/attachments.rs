@@ -5,10 +5,11 @@
 use clamshell_protocol::{
     Access, AttachFrom, ErrorCode, FRAME_PAYLOAD_BYTES_MAX, Frame, Reply, ShellOpened, ShellSpec,
 };
-use clamshell_term::log::is_shell_id;
+use clamshell_term::log::{LogWriter, is_shell_id};
 
 use super::{
     Guest,
+    buffer::Tail,
     connection::{Attachment, OUTPUT_LINGER_MS, Role, Stage},
     shell::Shell,
     shells::{note_detached, writers},
@@ -224,30 +225,38 @@ fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>
         gap(shell, attachment, start, out);
         return Next::Queued;
     }
-    let length = usize::try_from(end - attachment.cursor).unwrap_or(usize::MAX).min(FRAME_BYTES);
-    let header = |length: usize| Frame::output_header(attachment.cursor, u32::try_from(length).unwrap_or(0));
-    if let Some((first, second)) = shell.tail.from(attachment.cursor) {
+    match output(&shell.tail, &mut shell.log, attachment.cursor, end, out) {
+        Some(count) => attachment.cursor += count,
+        // Trimmed by the next run of the same shell id, or unreadable: say so rather than wait.
+        None => gap(shell, attachment, end, out),
+    }
+    Next::Queued
+}
+
+/// Queues a frame of output from `cursor` on, which lies before `end`; how many bytes it has, or `None` when they cannot
+/// be had any more.
+pub(super) fn output(
+    tail: &Tail,
+    log: &mut LogWriter,
+    cursor: u64,
+    end: u64,
+    out: &mut Vec<u8>,
+) -> Option<u64> {
+    let length = usize::try_from(end - cursor).unwrap_or(usize::MAX).min(FRAME_BYTES);
+    let header = |length: usize| Frame::output_header(cursor, u32::try_from(length).unwrap_or(0));
+    if let Some((first, second)) = tail.from(cursor) {
         let first = &first[..length.min(first.len())];
         let second = &second[..length - first.len()];
         out.extend_from_slice(&header(length));
         out.extend_from_slice(first);
         out.extend_from_slice(second);
-        attachment.cursor += length as u64;
-        return Next::Queued;
+        return Some(length as u64);
     }
     let mut bytes = vec![0; length];
-    match shell.log.read_at(attachment.cursor, &mut bytes) {
-        Ok(count) if count > 0 => {
-            out.extend_from_slice(&header(count));
-            out.extend_from_slice(&bytes[..count]);
-            attachment.cursor += count as u64;
-        }
-        // Trimmed by the next run of the same shell id, or unreadable: say so rather than wait.
-        _ => {
-            gap(shell, attachment, end, out);
-        }
-    }
-    Next::Queued
+    let count = log.read_at(cursor, &mut bytes).ok().filter(|count| *count > 0)?;
+    out.extend_from_slice(&header(count));
+    out.extend_from_slice(&bytes[..count]);
+    Some(count as u64)
 }
 
 /// Queues the news that an attachment goes on at `to`.

@@ -108,6 +108,7 @@ impl Guest {
             env: &spec.env,
             cwd: &spec.cwd,
             identity: self.identity(spec.user),
+            groups: &[],
             stdio: [
                 pipes.stdin.as_ref().map_or(self.dev_null.as_fd(), |(read, _)| read.as_fd()),
                 pipes.stdout.1.as_fd(),

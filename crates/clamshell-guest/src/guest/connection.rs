@@ -10,7 +10,9 @@ use rustix::{
 
 use super::{
     Guest,
+    agent_log::Follower,
     buffer::Queue,
+    connect::Dial,
     poll::{Token, Watch},
 };
 
@@ -24,7 +26,7 @@ const ACCEPTS_PER_WAKE: usize = 16;
 const REQUEST_WITHIN_MS: u64 = 10_000;
 
 /// Time for the last answer to be taken by a server that stopped reading.
-const LINGER_MS: u64 = 30_000;
+pub(super) const LINGER_MS: u64 = 30_000;
 
 /// The same for the last output of a command or a shell: behind the server is a client that may pause as long as a
 /// command may run, and the end of the output is what it waits for. The server gives up on it by its own clock, and then hangs up.
@@ -36,7 +38,7 @@ pub(super) const INPUT_BYTES_MAX: usize = 1 << 20;
 
 pub(super) struct Connection {
     pub(super) watch: Watch,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     /// Bounded by whoever pushes: a shell pushes when it is empty, a command below its limit.
     pub(super) out: Queue,
     pub(super) role: Role,
@@ -50,6 +52,10 @@ pub(super) enum Role {
     New,
     Command(u64),
     Shell(Attachment),
+    /// Follows what the agent prints.
+    AgentLog(Follower),
+    /// Waits for a connection to a port.
+    Dial(Dial),
     /// Waits until the shell is gone.
     AwaitEnd(u64),
     AwaitShutdown,
@@ -218,6 +224,8 @@ impl Guest {
     /// Whether what a connection sends has to wait because its target's queue is full.
     fn is_paused(&self, id: u64) -> bool {
         let queued = match self.connections.get(&id).map(|connection| &connection.role) {
+            // What comes now is for the program.
+            Some(Role::Dial(_)) => return true,
             Some(Role::Command(command)) => {
                 self.commands.get(command).map_or(0, |command| command.input.len())
             }
@@ -239,6 +247,7 @@ impl Guest {
     pub(super) fn pump(&mut self, id: u64) {
         match self.connections.get(&id).map(|connection| &connection.role) {
             Some(Role::Shell(_)) => self.pump_attachment(id),
+            Some(Role::AgentLog(_)) => self.pump_follower(id),
             Some(Role::Command(command)) => {
                 let command = *command;
                 self.flush(id);
@@ -249,14 +258,14 @@ impl Guest {
         }
     }
 
-    fn flush(&mut self, id: u64) {
+    pub(super) fn flush(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let flushed = connection.out.flush(&connection.watch);
         let ended = flushed.is_err();
         if connection.closing && flushed.is_ok_and(|count| count > 0) {
             let linger_ms = match connection.role {
-                Role::Command(_) | Role::Shell(_) => OUTPUT_LINGER_MS,
-                Role::New | Role::AwaitEnd(_) | Role::AwaitShutdown => LINGER_MS,
+                Role::Command(_) | Role::Shell(_) | Role::AgentLog(_) => OUTPUT_LINGER_MS,
+                Role::New | Role::Dial(_) | Role::AwaitEnd(_) | Role::AwaitShutdown => LINGER_MS,
             };
             connection.deadline_ms = Some(self.now_ms + linger_ms);
         }
@@ -287,7 +296,8 @@ impl Guest {
         match connection.role {
             Role::Command(command) => self.command_left(command),
             Role::Shell(attachment) => self.detach(id, &attachment),
-            Role::New | Role::AwaitEnd(_) | Role::AwaitShutdown => {}
+            Role::AgentLog(_) => self.unfollow(id),
+            Role::New | Role::Dial(_) | Role::AwaitEnd(_) | Role::AwaitShutdown => {}
         }
     }
 
@@ -299,7 +309,11 @@ impl Guest {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            self.drop_connection(id);
+            if matches!(self.connections.get(&id).map(|connection| &connection.role), Some(Role::Dial(_))) {
+                self.give_up_dial(id);
+            } else {
+                self.drop_connection(id);
+            }
         }
     }
 }

@@ -30,6 +30,11 @@ pub(super) enum Token {
     CommandError(u64),
     MetadataListener,
     Metadata(u64),
+    AgentOutput,
+    AgentError,
+    Dial(u64),
+    RelayNear(u64),
+    RelayFar(u64),
 }
 
 /// Ids count up from 0 and never reach 2^56, so the kind has the top byte.
@@ -47,6 +52,11 @@ impl Token {
             Self::CommandError(id) => (6, id),
             Self::MetadataListener => (7, 0),
             Self::Metadata(id) => (8, id),
+            Self::AgentOutput => (9, 0),
+            Self::AgentError => (10, 0),
+            Self::Dial(id) => (11, id),
+            Self::RelayNear(id) => (12, id),
+            Self::RelayFar(id) => (13, id),
         };
         (kind << ID_BITS) | id
     }
@@ -63,6 +73,11 @@ impl Token {
             6 => Self::CommandError(id),
             7 => Self::MetadataListener,
             8 => Self::Metadata(id),
+            9 => Self::AgentOutput,
+            10 => Self::AgentError,
+            11 => Self::Dial(id),
+            12 => Self::RelayNear(id),
+            13 => Self::RelayFar(id),
             _ => return None,
         })
     }
@@ -74,6 +89,8 @@ pub(super) struct Ready {
     pub(super) token: Token,
     pub(super) readable: bool,
     pub(super) writable: bool,
+    /// Both directions have ended.
+    pub(super) hung_up: bool,
 }
 
 /// The epoll descriptor, shared with the [`Watch`]es that register in it.
@@ -110,6 +127,7 @@ impl Poller {
                     token,
                     readable: ended || flags.contains(EventFlags::IN),
                     writable: ended || flags.contains(EventFlags::OUT),
+                    hung_up: ended,
                 });
             }
         }
@@ -132,11 +150,28 @@ impl Watch {
         Self { fd, poller: poller.clone(), token, interest: Cell::new(EventFlags::empty()) }
     }
 
+    /// The same descriptor, with somebody else behind it who has yet to ask.
+    pub(super) fn hand_over(mut self, token: Token) -> Self {
+        self.want(false, false);
+        self.token = token;
+        self
+    }
+
+    /// Asks to be told of a hang-up alone.
+    pub(super) fn want_hang_up(&self) {
+        // Urgent data, which no socket here ever has, keeps it in the set.
+        self.want_flags(EventFlags::PRI);
+    }
+
     /// Asks to be told. An error leaves the old interest; it can only be lack of kernel memory.
     pub(super) fn want(&self, read: bool, write: bool) {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, read);
         flags.set(EventFlags::OUT, write);
+        self.want_flags(flags);
+    }
+
+    fn want_flags(&self, flags: EventFlags) {
         let old = self.interest.get();
         if old == flags {
             return;
@@ -191,7 +226,13 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_kernel() {
-        for token in [Token::Listener, Token::Connection(7), Token::Shell(1 << 40), Token::Metadata(3)] {
+        for token in [
+            Token::Listener,
+            Token::Connection(7),
+            Token::Shell(1 << 40),
+            Token::Metadata(3),
+            Token::RelayFar(9),
+        ] {
             assert_eq!(Token::from_u64(token.to_u64()), Some(token));
         }
         assert_eq!(Token::from_u64(u64::MAX), None);

@@ -151,9 +151,35 @@ impl Processes {
         }
     }
 
+    /// As [`Processes::signal_all`], but for those `spared`.
+    pub(super) fn signal_others(&self, signal: Signal, spared: &BTreeSet<i32>) {
+        if spared.is_empty() {
+            return self.signal_all(signal);
+        }
+        let all = if self.is_init() {
+            let list = self.list().into_iter();
+            list.filter(|process| !process.dead && process.pid != self.own)
+                .map(|process| process.pid)
+                .collect()
+        } else {
+            self.descendants()
+        };
+        for pid in all.difference(spared) {
+            send(*pid, signal);
+        }
+    }
+
     /// Whether any process is left to wait for.
     pub(super) fn any_left(&self) -> bool {
         !self.descendants().is_empty()
+    }
+}
+
+/// Sends a signal by its number, which may be one of the real-time signals.
+pub(super) fn send_number(pid: i32, signal: i32) {
+    if pid > 1 {
+        // SAFETY: no memory is involved.
+        let _ = unsafe { libc::kill(pid, signal) };
     }
 }
 

@@ -9,7 +9,7 @@ impl Guest {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.deadline_ms = None;
         }
-        let starts = matches!(request, Request::Command(_) | Request::Shell { .. });
+        let starts = matches!(request, Request::Command(_) | Request::Shell { .. } | Request::AgentStart(_));
         if starts && self.shutdown.is_some() {
             return self.refuse(id, ErrorCode::ShuttingDown, "the sandbox is shutting down");
         }
@@ -41,12 +41,10 @@ impl Guest {
                 }
                 self.hang_up(serial, grace_ms);
             }
-            Request::AgentStart(_)
-            | Request::AgentShow
-            | Request::AgentLog { .. }
-            | Request::Connect { .. } => {
-                self.refuse(id, ErrorCode::Invalid, "this guest hosts no agent");
-            }
+            Request::AgentStart(spec) => self.start_agent(id, &spec),
+            Request::AgentShow => self.show_agent(id),
+            Request::AgentLog { from_offset } => self.follow_agent(id, from_offset),
+            Request::Connect { port, pass } => self.connect_to(id, port, pass),
             Request::Shutdown { grace_ms } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.role = Role::AwaitShutdown;

@@ -86,6 +86,7 @@ impl Guest {
             env: &spec.env,
             cwd: &spec.cwd,
             identity,
+            groups: &[],
             stdio: [slave.as_fd(); 3],
             terminal: true,
             adopts_orphans: false,

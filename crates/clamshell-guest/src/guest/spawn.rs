@@ -33,6 +33,8 @@ pub(super) struct Program<'a> {
     pub(super) cwd: &'a str,
     /// User and group to become; `None` stays as the guest is.
     pub(super) identity: Option<(u32, u32)>,
+    /// Further groups of that user.
+    pub(super) groups: &'a [u32],
     pub(super) stdio: [BorrowedFd<'a>; 3],
     /// Standard input is a terminal that becomes the controlling one.
     pub(super) terminal: bool,
@@ -57,6 +59,8 @@ struct Plan {
     terminal: bool,
     adopts_orphans: bool,
     identity: Option<(u32, u32)>,
+    groups: *const u32,
+    groups_length: usize,
     cwd: *const c_char,
     candidates: *const *const c_char,
     argv: *const *const c_char,
@@ -94,6 +98,8 @@ pub(super) fn spawn(program: &Program<'_>) -> Result<i32, SpawnError> {
         terminal: program.terminal,
         adopts_orphans: program.adopts_orphans,
         identity: program.identity,
+        groups: program.groups.as_ptr(),
+        groups_length: program.groups.len(),
         cwd: cwd.as_ptr(),
         candidates: candidate_pointers.as_ptr(),
         argv: argv_pointers.as_ptr(),
@@ -217,10 +223,10 @@ unsafe fn prepare_and_exec(plan: &Plan) -> &'static str {
         if let Some((uid, gid)) = plan.identity {
             // Raw calls: the C library's would signal threads of a process whose memory we share.
             // A user namespace with one id forbids setgroups, and has no groups to lose.
-            if libc::syscall(libc::SYS_setgroups, 0_usize, ptr::null::<u32>()) < 0
+            if libc::syscall(libc::SYS_setgroups, plan.groups_length, plan.groups) < 0
                 && *libc::__errno_location() != libc::EPERM
             {
-                return "drop groups";
+                return "set the further groups";
             }
             if libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0 {
                 return "set the group";

@@ -35,6 +35,20 @@ impl Guest {
         Self { child, folder }
     }
 
+    /// A guest that becomes the users asked for; `None` where the tests do not run as root.
+    pub(crate) fn that_switches_users() -> Option<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("shells")).unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let config = GuestConfig { switch_user: true, metadata: false, ..GuestConfig::default() };
+        let child = launch_with(folder.path(), None, &config);
+        Some(Self { child, folder })
+    }
+
     /// A guest of an ordinary user: of another one where the tests run as root.
     pub(crate) fn of_ordinary_user() -> Self {
         use std::os::unix::fs::PermissionsExt;
@@ -134,11 +148,15 @@ impl Drop for Guest {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_clamshell-guest");
 
 fn launch(folder: &Path, user: Option<u32>) -> Child {
+    let config = GuestConfig { switch_user: false, metadata: false, ..GuestConfig::default() };
+    launch_with(folder, user, &config)
+}
+
+fn launch_with(folder: &Path, user: Option<u32>, config: &GuestConfig) -> Child {
     let socket = folder.join("guest.sock");
     let _ = std::fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap();
     let shells: OwnedFd = std::fs::File::open(folder.join("shells")).unwrap().into();
-    let config = GuestConfig { switch_user: false, metadata: false, ..GuestConfig::default() };
     let (listener_fd, shells_fd) = (listener.as_raw_fd(), shells.as_raw_fd());
     let copy = folder.join("guest");
     let mut command = Command::new(if copy.exists() { copy.as_path() } else { Path::new(PROGRAM) });
@@ -146,7 +164,7 @@ fn launch(folder: &Path, user: Option<u32>) -> Child {
         command.uid(user).gid(user);
     }
     command
-        .args(["guest", &serde_json::to_string(&config).unwrap()])
+        .args(["guest", &serde_json::to_string(config).unwrap()])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     // SAFETY: only dup, fcntl and close between fork and exec; high copies first, so that neither

@@ -6,7 +6,9 @@
     reason = "a test that fails has to say so, and its numbers are small"
 )]
 
+mod agent;
 mod commands;
+mod connect;
 mod guest;
 mod memory;
 mod shells;

@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{self, Mode, OFlags};
 
 use super::{
-    Event, LogError, LogMeta,
+    AGENT_LOG, Event, LogError, LogMeta,
     event::EVENT_BYTES,
     files::{self, Numbered},
     is_shell_id,
@@ -50,6 +50,19 @@ impl LogReader {
         }
         let dir =
             files::open_dir(shells, shell_id, false).map_err(LogError::io("open the shell's folder"))?;
+        Ok(Self { dir })
+    }
+
+    /// Opens the log of the hosted agent in the folder `shells`.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; a missing log is an I/O error of kind `NotFound`.
+    pub fn open_agent(shells: &Path) -> Result<Self, LogError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let shells =
+            fs::open(shells, flags, Mode::empty()).map_err(LogError::io("open the folder of shells"))?;
+        let dir = files::open_dir(shells.as_fd(), AGENT_LOG, false)
+            .map_err(LogError::io("open the agent's folder"))?;
         Ok(Self { dir })
     }
 

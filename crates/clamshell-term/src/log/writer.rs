@@ -13,7 +13,7 @@ use rustix::{
 use thiserror::Error;
 
 use super::{
-    Event, EventKind, LogError, LogMeta,
+    AGENT_LOG, Event, EventKind, LogError, LogMeta,
     event::EVENT_BYTES,
     files::{self, Numbered, SEGMENT_BYTES_MAX},
     is_shell_id,
@@ -81,7 +81,19 @@ impl LogWriter {
         if !is_shell_id(shell_id) {
             return Err(LogError::ShellId);
         }
-        let dir = files::open_dir(shells, shell_id, true).map_err(LogError::io("open the shell's folder"))?;
+        Self::open_folder(shells, shell_id, bytes_max)
+    }
+
+    /// As [`LogWriter::open`], for the log of the hosted agent.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn open_agent(shells: BorrowedFd<'_>, bytes_max: u64) -> Result<Self, LogError> {
+        Self::open_folder(shells, AGENT_LOG, bytes_max)
+    }
+
+    fn open_folder(shells: BorrowedFd<'_>, name: &str, bytes_max: u64) -> Result<Self, LogError> {
+        let dir = files::open_dir(shells, name, true).map_err(LogError::io("open the shell's folder"))?;
         let found = files::list(dir.as_fd(), ".log").map_err(LogError::io("list the shell's log"))?;
         let kept = files::contiguous(found.clone());
         // The end must not go back even where the newest segment is not believed.
