@@ -30,7 +30,7 @@ use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
 use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
 use crate::{
     guest_binary,
-    image::{ImageSources, ImageStore, RootImage},
+    image::{ImageStore, RootImage},
 };
 
 /// User inside that interactive shells run as.
@@ -49,8 +49,9 @@ pub struct NativeOptions {
     pub data_dir: PathBuf,
     /// Further folders of this machine that the host image shows, for instance a tool folder of a home.
     pub host_includes: Vec<PathBuf>,
-    /// Registries and buckets.
-    pub sources: ImageSources,
+    /// Images, shared with other drivers on the same data folder; `None`: a store of its own, without registries that need a
+    /// password, and without buckets.
+    pub images: Option<Arc<ImageStore>>,
     /// Walls. A server always says [`Guard::Full`]; the escape suite proves with [`Guard::Off`] that it notices.
     pub guard: Guard,
 }
@@ -58,12 +59,7 @@ pub struct NativeOptions {
 impl NativeOptions {
     /// The usual ones.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            host_includes: Vec::new(),
-            sources: ImageSources::default(),
-            guard: Guard::Full,
-        }
+        Self { data_dir: data_dir.into(), host_includes: Vec::new(), images: None, guard: Guard::Full }
     }
 }
 
@@ -87,7 +83,9 @@ impl NativeDriver {
     pub fn new(options: NativeOptions) -> Self {
         let data_dir = std::path::absolute(&options.data_dir).unwrap_or(options.data_dir);
         Self {
-            images: Arc::new(ImageStore::new(&data_dir, options.host_includes).with_sources(options.sources)),
+            images: options
+                .images
+                .unwrap_or_else(|| Arc::new(ImageStore::new(&data_dir, options.host_includes))),
             privilege: Privilege::detect(),
             layout: Layout::detect(),
             trash: Trash::new(&data_dir),

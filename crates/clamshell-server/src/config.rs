@@ -1,6 +1,8 @@
 //! The configuration of one server process: flags over environment over file, checked before any
 //! port opens. Every key is documented in `docs/configuration.md`.
 
+mod artifacts;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -8,10 +10,12 @@ use std::{
 };
 
 use clamshell_domain::{Artifact, LifecycleConfiguration, Limits, Region, RuntimeName};
+use clamshell_sandbox::image::registry::Registries;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::local::default_data_dir;
+use self::artifacts::{FileBucket, FileRegistry, artifact};
+use crate::{local::default_data_dir, objects::BucketSource};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +102,10 @@ pub struct Config {
     pub limits: Limits,
     /// Runtimes beside `default`, and `default` itself when it is declared.
     pub runtimes: Vec<DeclaredRuntime>,
+    /// Registries that images come from.
+    pub registries: Registries,
+    /// Buckets beside those of this server that code comes from.
+    pub buckets: BTreeMap<String, BucketSource>,
     /// Further host directories that the `host` image shows, read-only.
     pub host_image_include: Vec<PathBuf>,
     /// Times of shells.
@@ -153,6 +161,8 @@ struct File {
     tls: Option<FileTls>,
     limits: FileLimits,
     runtimes: BTreeMap<String, FileRuntime>,
+    registries: BTreeMap<String, FileRegistry>,
+    buckets: BTreeMap<String, FileBucket>,
     host_image: FileHostImage,
     shells: FileShells,
 }
@@ -280,6 +290,7 @@ impl Config {
             log_bytes_max: bytes(file.shells.log_mib.unwrap_or(64).max(1)),
             shells_max: file.shells.per_session.unwrap_or(10),
         };
+        let bucket_region = region.as_ref().map(|region| region.as_str().to_owned());
         Ok(Self {
             listen,
             data_dir,
@@ -288,6 +299,8 @@ impl Config {
             driver,
             limits,
             runtimes,
+            registries: artifacts::registries(file.registries)?,
+            buckets: artifacts::buckets(file.buckets, bucket_region.as_deref())?,
             host_image_include: file.host_image.include,
             shells,
             storage_retention_ms: millis(
@@ -322,7 +335,7 @@ impl FileRuntime {
             |reason: String| ConfigError::Value { key: "runtimes", reason: format!("{name}: {reason}") };
         let image = self.image.as_deref().unwrap_or("host");
         let artifact = artifact(image).ok_or_else(|| {
-            refuse(format!("image `{image}` is not host, dir:/PATH or oci:/PATH[#REFERENCE]"))
+            refuse(format!("image `{image}` is not host, dir:/PATH, oci:/PATH[#REFERENCE] or a reference such as ghcr.io/name/image:tag"))
         })?;
         // `runtime.md` 8.4: what is not given follows from what is.
         let base = LifecycleConfiguration::default();
@@ -342,22 +355,6 @@ impl FileRuntime {
             lifecycle: LifecycleConfiguration { idle_timeout_s, max_lifetime_s },
             limits: self.limits.over(limits),
         })
-    }
-}
-
-fn artifact(text: &str) -> Option<Artifact> {
-    let absolute = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
-    match text.split_once(':') {
-        None if text == "host" => Some(Artifact::Host),
-        Some(("dir", path)) => Some(Artifact::Directory { path: absolute(path)? }),
-        Some(("oci", rest)) => {
-            let (path, reference) = match rest.split_once('#') {
-                Some((path, reference)) => (path, Some(reference.to_owned())),
-                None => (rest, None),
-            };
-            Some(Artifact::Oci { path: absolute(path)?, reference })
-        }
-        _ => None,
     }
 }
 
@@ -472,7 +469,7 @@ mod tests {
             limits: Limits { pids_max: 99, ..Limits::default() },
         };
         assert_eq!(config.runtimes, [expect]);
-        for bad in ["image = \"dir:relative\"", "image = \"x\"", "idle_timeout_s = 61\nmax_lifetime_s = 60"] {
+        for bad in ["image = \"dir:relative\"", "image = \"X\"", "idle_timeout_s = 61\nmax_lifetime_s = 60"] {
             let (_folder, overrides) = in_folder(&format!("[runtimes.mine]\n{bad}\n"));
             assert!(matches!(load(overrides, &[]), Err(ConfigError::Value { key: "runtimes", .. })), "{bad}");
         }

@@ -65,6 +65,6 @@ fn raise_descriptor_limit() {
 
 /// What `GET /clamshell/v1/doctor` answers, without a server.
 pub async fn doctor_local(config: &Config) -> serde_json::Value {
-    let drivers = server::drivers(config);
+    let drivers = server::drivers(config, &server::image_store(config));
     server::diagnosis(&drivers, config).await
 }

@@ -14,6 +14,7 @@ use clamshell_domain::{
     AccountId, Artifact, Clock, DriverReport, Entropy, LifecycleConfiguration, NetworkMode, Region, Runtime,
     RuntimeId, RuntimeName, SandboxDriver, SystemClock, SystemEntropy,
 };
+use clamshell_sandbox::image::{ImageSources, ImageStore};
 use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
 use clamshell_store::{Account, MasterKey, MasterKeyError, Store, StoreError};
 use hyper::body::Incoming;
@@ -33,6 +34,7 @@ use crate::{
     connections::Connections,
     http, images,
     local::{ServerInfo, own_build, write_server_info},
+    objects::Objects,
     session::{Registry, RegistryParts},
     tls::{self, TlsError},
 };
@@ -61,7 +63,7 @@ const CONNECTIONS_MAX: usize = 4096;
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
 
 /// OCI runtimes that a configuration may name; each is looked up on PATH.
-const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
+const OCI_RUNTIMES: [&str; 2] = ["runc", "crun"];
 
 /// Name of the runtime that the first start makes.
 const DEFAULT_RUNTIME: &str = "default";
@@ -173,7 +175,7 @@ impl Server {
                 Some(TlsAcceptor::from(made))
             }
         };
-        let drivers = drivers(&config);
+        let drivers = drivers(&config, &image_store(&config));
         let named = config.runtimes.iter().filter_map(|declared| declared.driver.as_ref());
         if let Some(driver) = named.chain([&config.driver]).find(|driver| !drivers.contains_key(*driver)) {
             let mut known: Vec<_> = drivers.keys().cloned().collect();
@@ -513,10 +515,22 @@ async fn ensure_runtime(
     }
 }
 
+/// The images of all drivers, with the registries and buckets that the configuration names.
+pub(crate) fn image_store(config: &Config) -> Arc<ImageStore> {
+    let objects = Objects::new(&config.data_dir, config.buckets.clone(), Arc::new(SystemClock));
+    let sources = ImageSources {
+        registries: config.registries.clone(),
+        objects: Some(Arc::new(objects)),
+        ..ImageSources::default()
+    };
+    let store = ImageStore::new(&config.data_dir, config.host_image_include.clone());
+    Arc::new(store.with_sources(sources))
+}
+
 /// Every driver there is; whether it works on this machine is its own report's matter.
-pub(crate) fn drivers(config: &Config) -> HashMap<String, Arc<dyn SandboxDriver>> {
+pub(crate) fn drivers(config: &Config, images: &Arc<ImageStore>) -> HashMap<String, Arc<dyn SandboxDriver>> {
     let mut options = NativeOptions::new(&config.data_dir);
-    options.host_includes.clone_from(&config.host_image_include);
+    options.images = Some(Arc::clone(images));
     let mut all: Vec<Arc<dyn SandboxDriver>> = vec![Arc::new(NativeDriver::new(options.clone()))];
     for runtime in OCI_RUNTIMES {
         let options = OciOptions { native: options.clone(), program: None };
