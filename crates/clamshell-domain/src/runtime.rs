@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointName, Hosting, RuntimeId, RuntimeName};
+use crate::{EndpointName, Hosting, ResourceStatus, RuntimeId, RuntimeName};
 
 /// Where the root file system of a session comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,10 +214,33 @@ pub struct Endpoint {
     pub runtime_id: RuntimeId,
     /// Its name, the `qualifier`.
     pub name: EndpointName,
+    /// Its id, `NAME-XXXXXXXXXX`.
+    pub endpoint_id: String,
+    /// Text for people.
+    pub description: Option<String>,
+    /// Where it is in its life.
+    pub status: ResourceStatus,
+    /// Why it failed.
+    pub failure_reason: Option<String>,
     /// Version that new computes get.
     pub version: u32,
+    /// Version that it is to get; mostly the same.
+    pub target_version: u32,
     /// Milliseconds since 1970.
     pub created_at_ms: u64,
     /// Milliseconds since 1970.
     pub updated_at_ms: u64,
+}
+
+impl Endpoint {
+    /// Whether calls may go through it: it has a version that was made ready, and is not being removed.
+    pub fn is_callable(&self) -> bool {
+        match self.status {
+            ResourceStatus::Ready | ResourceStatus::Updating | ResourceStatus::UpdateFailed => true,
+            ResourceStatus::Creating
+            | ResourceStatus::CreateFailed
+            | ResourceStatus::Deleting
+            | ResourceStatus::DeleteFailed => false,
+        }
+    }
 }

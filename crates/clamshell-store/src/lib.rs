@@ -1,4 +1,4 @@
-//! What must outlive the server: account, access keys, runtimes, endpoints and sessions in SQLite.
+//! What must outlive the server: account, access keys, runtimes, endpoints, tags, policies and sessions in SQLite.
 //!
 //! Every method that returns `Ok` has committed: the change survives `kill -9` of the server at the
 //! next instant. Every write is one transaction, so a dropped future changes everything or nothing.
@@ -9,18 +9,24 @@ mod access_keys;
 mod account;
 mod endpoints;
 mod error;
+mod resource_policies;
 mod row;
+mod runtime_changes;
 mod runtimes;
 mod secrets;
 mod sessions;
 mod standbys;
 mod store;
+mod tags;
+mod tokens;
 
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
 pub use account::Account;
 pub use error::StoreError;
-pub use runtimes::InsertRuntimeError;
+pub use runtime_changes::{ChangeRuntimeError, Unfinished};
+pub use runtimes::{InsertRuntimeError, VersionRecord};
 pub use secrets::{MasterKey, MasterKeyError, OpenSecretError, SealError, Secret};
 pub use sessions::{CreateSessionError, SessionFilter, UpdateSessionError};
 pub use standbys::Standby;
 pub use store::Store;
+pub use tokens::{Receipt, StoredAnswer};

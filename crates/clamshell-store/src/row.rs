@@ -27,6 +27,11 @@ impl<'r> Columns<'r> {
         self.row.try_get::<String, _>(column).map_err(|_| self.corrupt(column))
     }
 
+    /// Free text, or nothing.
+    pub(crate) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.row.try_get::<Option<String>, _>(column).map_err(|_| self.corrupt(column))
+    }
+
     /// Text that is an id.
     pub(crate) fn id<T: TryFrom<String>>(&self, column: &'static str) -> Result<T, StoreError> {
         T::try_from(self.text(column)?).map_err(|_| self.corrupt(column))

@@ -39,8 +39,10 @@ const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; 
 /// Settings of a connection that only reads: a write through it is a bug and fails.
 const READER_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;";
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "first tables", include_str!("../migrations/0001_first_tables.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first tables", include_str!("../migrations/0001_first_tables.sql")),
+    (2, "control plane", include_str!("../migrations/0002_control_plane.sql")),
+];
 
 /// The open store. Cheap to clone; all clones share the connections.
 #[derive(Debug, Clone)]
