@@ -41,7 +41,8 @@ struct Expect {
 
 enum Framing {
     Plain,
-    Chunked(Chunked),
+    /// Boxed: it is large, and most bodies are plain.
+    Chunked(Box<Chunked>),
 }
 
 impl Body {
@@ -63,9 +64,9 @@ impl Body {
                 expect.length = number("content-length")?;
                 Framing::Plain
             }
-            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Framing::Chunked(Chunked::new(None)),
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Framing::Chunked(Box::new(Chunked::new(None))),
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" | "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => {
-                Framing::Chunked(Chunked::new(Some(chain)))
+                Framing::Chunked(Box::new(Chunked::new(Some(chain))))
             }
             digest if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
                 expect.length = number("content-length")?;
