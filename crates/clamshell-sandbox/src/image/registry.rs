@@ -7,6 +7,8 @@
 mod client;
 mod download;
 mod error;
+#[cfg(test)]
+mod fake;
 mod login;
 mod reference;
 #[cfg(test)]
