@@ -172,8 +172,8 @@ impl Frame {
         header
     }
 
-    fn decode(kind: u8, payload: &[u8]) -> Result<Self, FrameError> {
-        let malformed = FrameError::Malformed { kind };
+    /// A frame that goes to the guest.
+    fn decode_to_guest(kind: u8, payload: &[u8]) -> Result<Self, FrameError> {
         Ok(match kind {
             kind::REQUEST => Self::Request(from_json(kind, payload)?),
             kind::INPUT => Self::Input(payload.to_vec()),
@@ -183,6 +183,14 @@ impl Frame {
                 Self::Resize { cols, rows }
             }
             kind::KILL if payload.is_empty() => Self::Kill,
+            kind::INPUT_END | kind::KILL => return Err(FrameError::Malformed { kind }),
+            kind => return Err(FrameError::UnknownKind { kind }),
+        })
+    }
+
+    fn decode(kind: u8, payload: &[u8]) -> Result<Self, FrameError> {
+        let malformed = FrameError::Malformed { kind };
+        Ok(match kind {
             kind::REPLY => Self::Reply(from_json(kind, payload)?),
             kind::OUTPUT => {
                 let (offset, bytes) = from_offset(kind, payload)?;
@@ -211,8 +219,7 @@ impl Frame {
             kind::STDOUT => Self::Stdout(payload.to_vec()),
             kind::STDERR => Self::Stderr(payload.to_vec()),
             kind::EXIT => Self::Exit(from_json(kind, payload)?),
-            kind::INPUT_END | kind::KILL => return Err(malformed),
-            kind => return Err(FrameError::UnknownKind { kind }),
+            kind => return Self::decode_to_guest(kind, payload),
         })
     }
 }
@@ -283,6 +290,21 @@ impl Decoder {
     /// # Errors
     /// [`FrameError`]; the stream cannot be read further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.next_by(Frame::decode)
+    }
+
+    /// The next whole frame of those that go to a guest; it knows no other kinds, and so need not be able to read them.
+    ///
+    /// # Errors
+    /// As [`Decoder::next_frame`].
+    pub fn next_frame_to_guest(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.next_by(Frame::decode_to_guest)
+    }
+
+    fn next_by(
+        &mut self,
+        decode: fn(u8, &[u8]) -> Result<Frame, FrameError>,
+    ) -> Result<Option<Frame>, FrameError> {
         let rest = &self.buffer[self.taken..];
         let Some((header, payload)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() else {
             return Ok(None);
@@ -294,7 +316,7 @@ impl Decoder {
         let Some(payload) = payload.get(..length) else {
             return Ok(None);
         };
-        let frame = Frame::decode(header[4], payload)?;
+        let frame = decode(header[4], payload)?;
         self.taken += FRAME_HEADER_BYTES + length;
         Ok(Some(frame))
     }
@@ -374,6 +396,16 @@ mod tests {
         assert_eq!(decoder.next_frame(), Ok(Some(Frame::Kill)));
         assert_eq!((decoder.take_rest(), decoder.is_mid_frame()), (b"raw".to_vec(), false));
         assert_eq!(decoder.take_rest(), b"");
+    }
+
+    #[test]
+    fn a_guest_takes_what_goes_to_guests_alone() {
+        let mut decoder = Decoder::new();
+        decoder.extend(&Frame::InputEnd.to_bytes());
+        decoder.extend(&Frame::Reply(Box::new(Reply::Done)).to_bytes());
+        assert_eq!(decoder.next_frame_to_guest(), Ok(Some(Frame::InputEnd)));
+        assert_eq!(decoder.next_frame_to_guest(), Err(FrameError::UnknownKind { kind: kind::REPLY }));
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Reply(Box::new(Reply::Done)))));
     }
 
     #[test]

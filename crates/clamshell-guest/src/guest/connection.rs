@@ -191,7 +191,7 @@ impl Guest {
             else {
                 return;
             };
-            match connection.decoder.next_frame() {
+            match connection.decoder.next_frame_to_guest() {
                 Ok(Some(frame)) => self.take_frame(id, frame),
                 Ok(None) => return,
                 Err(_) => return self.drop_connection(id),

@@ -93,6 +93,10 @@ fn an_agent_is_started_once_and_its_end_is_kept() {
     assert!(is_alive(first.pid as i32));
     let again = start(&guest, agent("echo no"));
     assert_eq!((again.pid, again.started_at_ms), (first.pid, first.started_at_ms));
+    wait_until("both lines are there", || match show(&guest).end_offset {
+        8 => Ok(()),
+        end => Err(format!("the log ends at {end}")),
+    });
     kill(first.pid);
     let (seen, gaps, exit) = log(&guest, 0);
     let mut lines: Vec<_> = seen.lines().collect();
