@@ -9,6 +9,7 @@
 //! server how to find and end it.
 
 mod failure;
+mod file_systems;
 mod groups;
 mod hold;
 mod ids;
@@ -163,6 +164,7 @@ fn start(
     }
     if privileged {
         stage::build(spec, session.as_fd()).stage("staging folder")?;
+        file_systems::attach(spec, &mut notes)?;
     }
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)

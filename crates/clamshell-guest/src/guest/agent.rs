@@ -13,7 +13,7 @@ use std::{
 use clamshell_protocol::{AgentInfo, AgentSpec, ErrorCode, Exit, Reply};
 use clamshell_term::log::{LogMeta, LogWriter, MetaExit};
 use rustix::{
-    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    fs::{OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl},
     pipe::{PipeFlags, pipe_with},
 };
 
@@ -240,11 +240,18 @@ impl Guest {
         let pipes = pipe(Token::AgentOutput).and_then(|stdout| Ok((stdout, pipe(Token::AgentError)?)));
         let ((stdout, stdout_theirs), (stderr, stderr_theirs)) =
             pipes.map_err(|errno| internal("make pipes", &errno))?;
+        let becomes = self.config.switch_user.then_some((account.uid, account.gid));
+        if let Some((uid, _)) = becomes {
+            // Programs open `/dev/stdout` anew, for which they need a right to it.
+            for pipe in [&stdout_theirs, &stderr_theirs] {
+                let _ = fchown(pipe, Some(Uid::from_raw(uid)), None);
+            }
+        }
         let pid = spawn(&Program {
             argv: &spec.argv,
             env: &env,
             cwd,
-            identity: self.config.switch_user.then_some((account.uid, account.gid)),
+            identity: becomes,
             groups: &account.groups,
             stdio: [self.dev_null.as_fd(), stdout_theirs.as_fd(), stderr_theirs.as_fd()],
             terminal: false,

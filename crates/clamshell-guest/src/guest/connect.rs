@@ -29,6 +29,9 @@ use super::{
 /// A program of the same sandbox answers at once, unless more wait for it than its listener lets queue.
 const CONNECT_WITHIN_MS: u64 = 5000;
 
+/// Connections being made at once: a port that lets everybody wait must not use up what shells and commands need.
+const DIALS_MAX: usize = 64;
+
 /// A connection being made.
 pub(super) struct Dial {
     socket: Watch,
@@ -42,6 +45,10 @@ impl Guest {
     pub(super) fn connect_to(&mut self, id: u64, port: u16, pass: bool) {
         if port == 0 {
             return self.refuse(id, ErrorCode::Invalid, "there is no port 0");
+        }
+        let dials = self.connections.values().filter(|connection| matches!(connection.role, Role::Dial(_)));
+        if dials.count() >= DIALS_MAX {
+            return self.refuse(id, ErrorCode::Busy, "too many connections are being made");
         }
         self.dial(id, port, pass, false);
     }

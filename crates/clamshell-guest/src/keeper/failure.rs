@@ -42,6 +42,7 @@ pub(crate) fn known(stage: &str) -> &'static str {
         "devices",
         "workspace",
         "host folders",
+        "file systems",
         "account",
         "masks",
         "network",

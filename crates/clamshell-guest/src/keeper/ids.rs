@@ -11,13 +11,15 @@ use super::failure::{Failure, Stage};
 
 const STAGE: &str = "id maps";
 
+/// Ids of a sandbox that a privileged keeper makes.
+pub(crate) const COUNT: u32 = 65_536;
+
 /// Writes the maps of the process's user namespace.
 pub(crate) fn write_maps(ids: &IdMap, pid: u32) -> Result<(), Failure> {
     match *ids {
         IdMap::Range { base, count } => {
             let map = format!("0 {base} {count}\n");
-            fs::write(format!("/proc/{pid}/uid_map"), &map).stage(STAGE)?;
-            fs::write(format!("/proc/{pid}/gid_map"), &map).stage(STAGE)
+            write_both(pid, &map, &map)
         }
         IdMap::Subordinate { uid, gid, sub_uid, sub_gid, count } => {
             run_mapper("newuidmap", pid, uid, sub_uid, count)?;
@@ -30,6 +32,12 @@ pub(crate) fn write_maps(ids: &IdMap, pid: u32) -> Result<(), Failure> {
             fs::write(format!("/proc/{pid}/gid_map"), format!("0 {gid} 1\n")).stage(STAGE)
         }
     }
+}
+
+/// Writes maps of users and of groups as they are.
+pub(crate) fn write_both(pid: u32, users: &str, groups: &str) -> Result<(), Failure> {
+    fs::write(format!("/proc/{pid}/uid_map"), users).stage(STAGE)?;
+    fs::write(format!("/proc/{pid}/gid_map"), groups).stage(STAGE)
 }
 
 fn run_mapper(program: &str, pid: u32, own: u32, first: u32, count: u32) -> Result<(), Failure> {

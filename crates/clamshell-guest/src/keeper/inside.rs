@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     failure::{Failure, Stage},
-    loopback,
+    file_systems, loopback,
     mounts::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY},
     root, seccomp, stage, sys,
 };
@@ -103,7 +103,7 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
     sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP).stage("mount namespace")?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .stage("mount namespace")?;
-    let taken = Taken::take(spec).stage("staging folder")?;
+    let taken = Taken::take(spec, &note)?;
 
     mount_overlay(spec).stage("root file system")?;
     let devices = open_devices().stage("devices")?;
@@ -112,6 +112,11 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
         .map(|index| stage::open_dir(CWD, &format!("b{index}")))
         .collect::<Result<_, _>>()
         .stage("host folders")?;
+    let sources = spec.mounts.iter().enumerate();
+    let sources: Vec<OwnedFd> = sources
+        .map(|(index, mount)| stage::open_dir(CWD, &file_systems::staged(index, mount)))
+        .collect::<Result<_, _>>()
+        .stage("file systems")?;
     let host = stage::open_dir(CWD, "/").stage("pivot")?;
     rustix::process::chdir("r").stage("pivot")?;
     rustix::process::pivot_root(".", ".").stage("pivot")?;
@@ -128,6 +133,11 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
     if !spec.ids.is_privileged() {
         root::own_by_agent("/mnt/workspace", spec.agent_id).stage("workspace")?;
     }
+    for (mount, source) in spec.mounts.iter().zip(&sources) {
+        mounts::make_dir(&mount.target).stage("file systems")?;
+        let flags = if mount.read_only { READ_ONLY } else { 0 };
+        mounts::bind(source.as_fd(), &mount.target, flags).stage("file systems")?;
+    }
     root::prepare_account(spec.add_account, spec.agent_id).stage("account")?;
     if full {
         mask(&devices).stage("masks")?;
@@ -138,7 +148,7 @@ fn assemble(spec: &KeeperSpec, plan: &Plan, socket: BorrowedFd<'_>) -> Result<In
     rustix::process::fchdir(&host).stage("leave the host")?;
     unmount(".", UnmountFlags::DETACH).stage("leave the host")?;
     rustix::process::chdir("/").stage("leave the host")?;
-    drop((host, binds, workspace, devices));
+    drop((host, binds, workspace, sources, devices));
 
     set_limits(spec, &note);
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -165,14 +175,17 @@ struct Taken {
 }
 
 impl Taken {
-    fn take(spec: &KeeperSpec) -> io::Result<Self> {
+    fn take(spec: &KeeperSpec, note: &dyn Fn(String)) -> Result<Self, Failure> {
         if !spec.ids.is_privileged() {
             // Opened here, because mounts are only copied from one's own mount namespace.
-            let session = stage::open_dir(CWD, &spec.session_dir)?;
-            stage::build(spec, session.as_fd())?;
+            let session = stage::open_dir(CWD, &spec.session_dir).stage("staging folder")?;
+            stage::build(spec, session.as_fd()).stage("staging folder")?;
+            let mut notes = Vec::new();
+            file_systems::attach(spec, &mut notes)?;
+            notes.into_iter().for_each(note);
         }
-        let program = mounts::copy(CWD, "x", 0)?;
-        Ok(Self { program, shells: open_shells(CWD, "s")? })
+        let program = mounts::copy(CWD, "x", 0).stage("staging folder")?;
+        Ok(Self { program, shells: open_shells(CWD, "s").stage("staging folder")? })
     }
 }
 

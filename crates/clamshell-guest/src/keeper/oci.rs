@@ -26,7 +26,8 @@ use rustix::{
 };
 
 use super::{
-    failure::{self, Failure, Stage},
+    failure::{Failure, Stage},
+    file_systems,
     groups::Groups,
     hold, ids, inside, loopback, root,
     shares::Shares,
@@ -41,9 +42,6 @@ const RUNTIME_TIMEOUT_S: i64 = 20;
 
 /// The same for what the guest does before it answers.
 const RUNTIME_TIMEOUT_MS: u64 = 10_000;
-
-/// Most that a guest may say before it is ready: a few notes of a line each.
-const WORDS_BYTES_MAX: usize = 16 << 10;
 
 /// How long a helper of the runtime may live on after the sandbox it served.
 const HELPERS_END_WITHIN: Duration = Duration::from_secs(2);
@@ -92,6 +90,7 @@ pub(crate) fn start(
         Some(super::listen(run.as_fd()).stage("guest socket")?)
     };
     stage::build(spec, session.as_fd()).stage("staging folder")?;
+    file_systems::attach(spec, &mut notes)?;
     map_layers(spec)?;
     inside::mount_overlay(spec).stage("root file system")?;
     let place = show_stage(spec)?;
@@ -162,7 +161,7 @@ impl Container {
             self.create(Start { inherited: None, output: Some(mouth), enrollments: &enrollments })?;
         let mut state = write_state(run, pid, notes)?;
         self.run(&["start", &self.name], Start::default())?;
-        hear(&words, notes)?;
+        file_systems::hear(&words, notes, RUNTIME_TIMEOUT_MS, "start the guest")?;
         show_socket(run.as_fd())?;
         state.degraded.clone_from(notes);
         Ok((pidfd, state))
@@ -278,40 +277,6 @@ fn prepare_link(spec: &KeeperSpec, session: BorrowedFd<'_>) -> rustix::io::Resul
         rustix::fs::chownat(&folder, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
     }
     Ok(())
-}
-
-/// Waits until the guest has set up the sandbox from inside. What it says is as hostile as all that
-/// comes out of a sandbox, although nothing else runs in there yet.
-fn hear(words: &OwnedFd, notes: &mut Vec<String>) -> Result<(), Failure> {
-    let (mut heard, mut buffer) = (Vec::new(), [0; 512]);
-    let until = state::now_ms() + RUNTIME_TIMEOUT_MS;
-    loop {
-        let left = until.saturating_sub(state::now_ms());
-        let left = Timespec {
-            tv_sec: i64::try_from(left / 1000).unwrap_or(0),
-            tv_nsec: i64::try_from(left % 1000).unwrap_or(0) * 1_000_000,
-        };
-        let mut fds = [PollFd::new(words, PollFlags::IN)];
-        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))).stage("start the guest")? == 0 {
-            return Err(Failure::new("start the guest", "it does not say that it is ready"));
-        }
-        let length =
-            rustix::io::retry_on_intr(|| rustix::io::read(words, &mut buffer)).stage("start the guest")?;
-        heard.extend_from_slice(&buffer[..length]);
-        if length == 0 || heard.len() > WORDS_BYTES_MAX {
-            return Err(Failure::new("start the guest", "it ended without a word"));
-        }
-        while let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = heard.drain(..=end).collect();
-            match serde_json::from_slice(&line).stage("start the guest")? {
-                inside::Message::Note(note) => notes.push(note),
-                inside::Message::Ready => return Ok(()),
-                inside::Message::Failed { stage, reason } => {
-                    return Err(Failure { stage: failure::known(&stage), reason });
-                }
-            }
-        }
-    }
 }
 
 /// Moves the guest's socket to where the server looks for it. The folder it comes from is the sandbox's: so it must be a
