@@ -113,6 +113,18 @@ impl ObjectService {
         }
     }
 
+    /// Removes what a crash left half written, and uploads that nobody finished in a week. Blocks; to be called before the first
+    /// request is answered.
+    ///
+    /// # Errors
+    /// The system's, when a folder cannot be read or changed.
+    pub fn clean(&self) -> std::io::Result<()> {
+        let cleaned = self.buckets.clean(self.clock.now_ms());
+        cleaned.map_err(|error| {
+            error.source.unwrap_or_else(|| std::io::Error::other("a bucket cannot be opened"))
+        })
+    }
+
     /// Answers one request; never fails.
     pub async fn handle(&self, request: Request<Incoming>) -> Answer {
         let request_id = Uuid::new_v4();

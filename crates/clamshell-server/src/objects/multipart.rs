@@ -165,7 +165,8 @@ pub(crate) fn uploads(bucket: &Bucket) -> Result<Vec<(String, Upload)>, S3Error>
     Ok(found)
 }
 
-fn remove_abandoned(bucket: &Bucket, now_ms: u64) -> Result<(), S3Error> {
+/// Removes uploads that nobody finished in a week.
+pub(crate) fn remove_abandoned(bucket: &Bucket, now_ms: u64) -> Result<(), S3Error> {
     for (id, upload) in uploads(bucket)? {
         if upload.started_ms.saturating_add(ABANDONED_MS) < now_ms {
             let _ = fs::remove_dir_all(folder(bucket, &id)?);

@@ -107,6 +107,18 @@ impl Buckets {
         Ok(())
     }
 
+    /// Removes what a crash left half written, and uploads that nobody finished. Only while nobody writes.
+    pub(crate) fn clean(&self, now_ms: u64) -> Result<(), S3Error> {
+        for (name, _) in self.list()? {
+            let bucket = self.open(&name)?;
+            for entry in fs::read_dir(bucket.root.join("tmp"))? {
+                fs::remove_file(entry?.path())?;
+            }
+            super::multipart::remove_abandoned(&bucket, now_ms)?;
+        }
+        Ok(())
+    }
+
     /// Names and times of all buckets, by name.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, S3Error> {
         let mut found = Vec::new();
@@ -390,6 +402,9 @@ mod tests {
         }
         drop(bucket.incoming().unwrap());
         assert_eq!(fs::read_dir(bucket.data()).unwrap().count(), 0);
+        // As a crash leaves it.
+        fs::write(folder.path().join("objects/one/tmp/half"), "x").unwrap();
+        buckets.clean(0).unwrap();
         assert_eq!(fs::read_dir(folder.path().join("objects/one/tmp")).unwrap().count(), 0);
         assert_eq!(buckets.list().unwrap().len(), 1);
         buckets.remove("one").unwrap();
