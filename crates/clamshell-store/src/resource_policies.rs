@@ -36,6 +36,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        self.policy_changed();
         Ok(())
     }
 
@@ -50,6 +51,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
+        self.policy_changed();
         Ok(removed.rows_affected() > 0)
     }
 }

@@ -281,6 +281,8 @@ fn stop_reason_number(reason: StopReason) -> i64 {
         StopReason::Lost => 4,
         StopReason::StartFailed => 5,
         StopReason::DiskLimit => 6,
+        StopReason::Unhealthy => 7,
+        StopReason::AgentExited => 8,
     }
 }
 
@@ -292,6 +294,8 @@ fn stop_reason_of(number: i64) -> Option<StopReason> {
         4 => Some(StopReason::Lost),
         5 => Some(StopReason::StartFailed),
         6 => Some(StopReason::DiskLimit),
+        7 => Some(StopReason::Unhealthy),
+        8 => Some(StopReason::AgentExited),
         _ => None,
     }
 }
@@ -326,11 +330,11 @@ mod tests {
         for number in 1..=4 {
             assert_eq!(phase_of(number).map(phase_number), Some(number));
         }
-        for number in 1..=6 {
+        for number in 1..=8 {
             assert_eq!(stop_reason_of(number).map(stop_reason_number), Some(number));
         }
         assert_eq!(
-            (phase_of(0), phase_of(5), stop_reason_of(0), stop_reason_of(7)),
+            (phase_of(0), phase_of(5), stop_reason_of(0), stop_reason_of(9)),
             (None, None, None, None)
         );
     }

@@ -10,6 +10,7 @@ use std::{
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -42,6 +43,7 @@ const READER_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA query_only = O
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first tables", include_str!("../migrations/0001_first_tables.sql")),
     (2, "control plane", include_str!("../migrations/0002_control_plane.sql")),
+    (3, "principals", include_str!("../migrations/0003_principals.sql")),
 ];
 
 /// The open store. Cheap to clone; all clones share the connections.
@@ -49,6 +51,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 pub struct Store {
     pub(crate) readers: AnyPool,
     writer: AnyPool,
+    /// See [`Store::policy_changes`].
+    pub(crate) policy_changes: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -75,7 +79,7 @@ impl Store {
         let writer = pool(1, SETTINGS).connect_with(options.clone()).await?;
         first.close().await?;
         let readers = pool(READERS_MAX, READER_SETTINGS).connect_with(options).await?;
-        Ok(Self { readers, writer })
+        Ok(Self { readers, writer, policy_changes: Arc::default() })
     }
 
     /// Waits for running statements and closes the file; the write-ahead log is folded in. Not
@@ -158,6 +162,8 @@ fn sqlite_url(path: &Path) -> Result<String, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row;
+
     use super::*;
 
     #[test]
@@ -166,6 +172,35 @@ mod tests {
         check("/data/state.db", "sqlite:///data/state.db?mode=rw");
         check("/a b/100%?#.db", "sqlite:///a%20b/100%25%3F%23.db?mode=rw");
         check("/é.db", "sqlite:///%C3%A9.db?mode=rw");
+    }
+
+    /// What could do everything before there were policies can do so afterwards.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn users_of_older_keys_are_administrators() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = prepare_file(&folder.path().join("state.db")).unwrap();
+        sqlx::any::install_default_drivers();
+        let options: AnyConnectOptions = sqlite_url(&path).unwrap().parse().unwrap();
+        let mut old = AnyConnection::connect_with(&options).await.unwrap();
+        for (_, _, sql) in &MIGRATIONS[..2] {
+            old.execute(sqlx::raw_sql(*sql)).await.unwrap();
+        }
+        for (id, user, at) in [("A", "root", 1), ("B", "ci", 3), ("C", "ci", 2)] {
+            let sql = "INSERT INTO access_keys (access_key_id, user_name, status, secret, created_at_ms) \
+                       VALUES ($1, $2, 1, x'00', $3)";
+            sqlx::query(sql).bind(id).bind(user).bind(at).execute(&mut old).await.unwrap();
+        }
+        old.execute(sqlx::raw_sql(MIGRATIONS[2].2)).await.unwrap();
+        let rows = sqlx::query(
+            "SELECT p.name, p.created_at_ms, y.policy_name, y.policy FROM principals p \
+             JOIN principal_policies y ON y.kind = p.kind AND y.principal = p.name",
+        );
+        let rows = rows.fetch_all(&mut old).await.unwrap();
+        assert_eq!(rows.len(), 1);
+        let text = |column: &str| rows[0].get::<String, _>(column);
+        assert_eq!((text("name").as_str(), rows[0].get::<i64, _>("created_at_ms")), ("ci", 2));
+        assert_eq!(text("policy_name"), "AdministratorAccess");
+        assert!(text("policy").contains("\"Action\":\"*\""));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod access_keys;
 mod open;
+mod principals;
 mod runtimes;
 mod sessions;
 
