@@ -1,7 +1,7 @@
 //! The guest protocol and what keepers leave on disk.
 
 use clamshell_protocol::{
-    Access, AttachFrom, CommandSpec, Decoder, Exit, Frame, GuestConfig, KeeperReport, KeeperSpec,
+    Access, AgentSpec, AttachFrom, CommandSpec, Decoder, Exit, Frame, GuestConfig, KeeperReport, KeeperSpec,
     KeeperState, Request, User, parse_process_stat,
 };
 
@@ -13,11 +13,25 @@ pub(super) fn frames(bytes: &[u8]) {
     let (cut, cut_failed) = decode(&pieces(bytes));
     assert_eq!((&whole, whole_failed), (&cut, cut_failed));
 
+    // A guest takes the same frames, up to the first that does not go to guests.
+    let mut decoder = Decoder::new();
+    decoder.extend(bytes);
+    let to_guest = std::iter::from_fn(|| decoder.next_frame_to_guest().ok().flatten());
+    let expect = whole.iter().take_while(|frame| goes_to_guests(frame));
+    assert!(to_guest.eq(expect.cloned()));
+
     let mut stream = Vec::new();
     for frame in &whole {
         frame.encode(&mut stream);
     }
     assert_eq!(decode(&[&stream]), (whole, false));
+}
+
+fn goes_to_guests(frame: &Frame) -> bool {
+    matches!(
+        frame,
+        Frame::Request(_) | Frame::Input(_) | Frame::InputEnd | Frame::Resize { .. } | Frame::Kill
+    )
 }
 
 fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, bool) {
@@ -52,8 +66,19 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         from: AttachFrom::Offset(7),
         access: Access::Watch,
     };
+    let agent = AgentSpec {
+        argv: vec!["python".to_owned(), "agent.py".to_owned()],
+        env: vec![("A".to_owned(), "b".to_owned())],
+        cwd: "/app".to_owned(),
+        user: "app:app".to_owned(),
+        log_bytes_max: 1 << 20,
+        stop_signal: Some(2),
+    };
     let frames = [
         Frame::Request(Box::new(Request::Hello)),
+        Frame::Request(Box::new(Request::AgentStart(Box::new(agent)))),
+        Frame::Request(Box::new(Request::AgentLog { from_offset: 7 })),
+        Frame::Request(Box::new(Request::Connect { port: 8080, pass: true })),
         Frame::Request(Box::new(Request::Command(command))),
         Frame::Request(Box::new(shell)),
         Frame::Input(b"ls\n".to_vec()),
