@@ -58,12 +58,43 @@ pub enum Request {
         /// The server can take a descriptor.
         pass: bool,
     },
+    /// Temporary credentials of the execution role, for the metadata service to give out in place of those before.
+    /// [`Reply::Done`]; connection ends. They are kept in memory alone: a guest that is started again has none until it is
+    /// given some.
+    SetRoleCredentials(Box<RoleCredentials>),
     /// End everything: SIGTERM and SIGHUP to all, SIGKILL after `grace_ms`, flush logs, exit.
     /// [`Reply::Done`] just before the guest exits.
     Shutdown {
         /// Milliseconds between the polite signals and SIGKILL.
         grace_ms: u64,
     },
+}
+
+/// Temporary credentials of a role. `Debug` hides the secrets.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleCredentials {
+    /// Name of the role.
+    pub role: String,
+    /// `ASIA` and 16 capital letters or digits.
+    pub access_key_id: String,
+    /// What requests are signed with.
+    pub secret_access_key: String,
+    /// Goes along as `X-Amz-Security-Token`.
+    pub token: String,
+    /// When they were made, RFC 3339.
+    pub last_updated: String,
+    /// When they end, RFC 3339.
+    pub expiration: String,
+}
+
+impl std::fmt::Debug for RoleCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoleCredentials")
+            .field("role", &self.role)
+            .field("access_key_id", &self.access_key_id)
+            .field("expiration", &self.expiration)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A user inside the sandbox.

@@ -1,7 +1,7 @@
 //! The instance metadata service at 169.254.169.254, version 2 only: a token first, then questions.
 //!
-//! Answers what the sandbox may know about itself. It holds no secret: there are no credentials here
-//! until a role is configured, and then they would come from the broker.
+//! Answers what the sandbox may know about itself. The one secret here are temporary credentials of the
+//! runtime's execution role, where it has one: the server gives them to the guest, which holds them in memory.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
     os::fd::AsFd,
 };
 
-use clamshell_protocol::GuestConfig;
+use clamshell_protocol::{GuestConfig, RoleCredentials};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with, sockopt};
 
 use super::{
@@ -77,6 +77,14 @@ impl Metadata {
                 None
             }
         }
+    }
+
+    /// Gives these credentials out from now on, in place of those before.
+    ///
+    /// # Errors
+    /// When the name of the role cannot be part of a path.
+    pub(super) fn set_credentials(&mut self, credentials: &RoleCredentials) -> Result<(), &'static str> {
+        self.service.set_credentials(credentials)
     }
 
     pub(super) fn ready(&mut self, token: Token, now_ms: u64) {
@@ -169,6 +177,8 @@ impl Client {
 struct Service {
     values: BTreeMap<String, String>,
     role: Option<String>,
+    /// The document that the metadata service of AWS gives of credentials.
+    credentials: Option<String>,
     /// By number of issue, with the time each ends.
     tokens: BTreeMap<u64, (String, u64)>,
     issued: u64,
@@ -199,7 +209,29 @@ impl Service {
             value("placement/region", &config.region),
             value("placement/availability-zone-id", &config.availability_zone_id),
         ]);
-        Self { values, role: config.execution_role.clone(), tokens: BTreeMap::new(), issued: 0 }
+        let role = config.execution_role.clone();
+        Self { values, role, credentials: None, tokens: BTreeMap::new(), issued: 0 }
+    }
+
+    fn set_credentials(&mut self, credentials: &RoleCredentials) -> Result<(), &'static str> {
+        let role = &credentials.role;
+        let plain = (1..=64).contains(&role.len())
+            && role.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte));
+        if !plain {
+            return Err("the role has no name");
+        }
+        let document = serde_json::json!({
+            "Code": "Success",
+            "LastUpdated": credentials.last_updated,
+            "Type": "AWS-HMAC",
+            "AccessKeyId": credentials.access_key_id,
+            "SecretAccessKey": credentials.secret_access_key,
+            "Token": credentials.token,
+            "Expiration": credentials.expiration,
+        });
+        self.role = Some(role.clone());
+        self.credentials = Some(document.to_string());
+        Ok(())
     }
 
     /// The answer to the first request in `bytes`, how long the request was, and whether the
@@ -304,6 +336,15 @@ impl Service {
         {
             return answer("200 OK", role.as_str());
         }
+        if let Some(role) = key.strip_prefix("iam/security-credentials/") {
+            return match &self.credentials {
+                Some(document) if self.role.as_deref() == Some(role) => answer("200 OK", document.as_str()),
+                _ => answer(NOT_FOUND, ""),
+            };
+        }
+        if key == "iam" && self.role.is_some() {
+            return answer("200 OK", "security-credentials/");
+        }
         if let Some(value) = self.values.get(key) {
             return answer("200 OK", value.as_str());
         }
@@ -347,6 +388,50 @@ mod tests {
 
     fn token(service: &mut Service, ttl: &str, now_ms: u64) -> (String, String) {
         ask(service, &format!("PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nX-{ttl}\r\n\r\n"), now_ms)
+    }
+
+    #[test]
+    fn credentials_are_those_given_last() {
+        let mut service = service();
+        let (_, token) = token(&mut service, "metadata-token-ttl-seconds: 600", 1000);
+        let mut get = |service: &mut Service, path: &str, with: &str| {
+            ask(service, &format!("GET /latest/meta-data/iam{path} HTTP/1.1\r\n{with}\r\n\r\n"), 2000)
+        };
+        let with = format!("X-aws-ec2-metadata-token: {token}");
+        let mut given = RoleCredentials {
+            role: "agent".to_owned(),
+            access_key_id: "ASIA1".to_owned(),
+            secret_access_key: "s3cr3t".to_owned(),
+            token: "t".to_owned(),
+            last_updated: "2027-01-15T08:00:00Z".to_owned(),
+            expiration: "2027-01-15T09:00:00Z".to_owned(),
+        };
+        assert!(!format!("{given:?}").contains("s3cr3t"));
+        assert_eq!(get(&mut service, "/security-credentials/", &with).0, "404");
+        service.set_credentials(&given).unwrap();
+        given.access_key_id = "ASIA2".to_owned();
+        service.set_credentials(&given).unwrap();
+        let names = [("", "security-credentials/"), ("/security-credentials/", "agent")];
+        for (path, expect) in names {
+            assert_eq!(get(&mut service, path, &with), ("200".to_owned(), expect.to_owned()));
+        }
+        let (status, body) = get(&mut service, "/security-credentials/agent", &with);
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let expect = serde_json::json!({
+            "Code": "Success", "LastUpdated": "2027-01-15T08:00:00Z", "Type": "AWS-HMAC", "AccessKeyId": "ASIA2",
+            "SecretAccessKey": "s3cr3t", "Token": "t", "Expiration": "2027-01-15T09:00:00Z",
+        });
+        assert_eq!((status.as_str(), document), ("200", expect));
+        // Of another role, without a token, through a proxy.
+        for (path, with, status) in [
+            ("/security-credentials/other", with.clone(), "404"),
+            ("/security-credentials/agent", "Host: x".to_owned(), "401"),
+            ("/security-credentials/agent", format!("{with}\r\nX-Forwarded-For: 10.0.0.1"), "403"),
+        ] {
+            assert_eq!(get(&mut service, path, &with), (status.to_owned(), String::new()), "{path}");
+        }
+        given.role = "../x".to_owned();
+        assert!(service.set_credentials(&given).is_err());
     }
 
     #[test]

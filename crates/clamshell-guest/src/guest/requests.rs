@@ -45,6 +45,15 @@ impl Guest {
             Request::AgentShow => self.show_agent(id),
             Request::AgentLog { from_offset } => self.follow_agent(id, from_offset),
             Request::Connect { port, pass } => self.connect_to(id, port, pass),
+            Request::SetRoleCredentials(credentials) => {
+                let Some(metadata) = &mut self.metadata else {
+                    return self.refuse(id, ErrorCode::NotFound, "there is no metadata service");
+                };
+                match metadata.set_credentials(&credentials) {
+                    Ok(()) => self.reply(id, Reply::Done),
+                    Err(reason) => self.refuse(id, ErrorCode::Invalid, reason),
+                }
+            }
             Request::Shutdown { grace_ms } => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.role = Role::AwaitShutdown;
