@@ -35,6 +35,10 @@ pub enum StopReason {
     StartFailed,
     /// It wrote more than its limits, or the most of all when little space was left.
     DiskLimit,
+    /// Its agent did not answer when asked for its health.
+    Unhealthy,
+    /// The program of its agent ended.
+    AgentExited,
 }
 
 /// What to do with a call that needs a compute.

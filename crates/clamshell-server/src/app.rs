@@ -13,7 +13,9 @@ use clamshell_store::{MasterKey, Secret, Store};
 use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Config, connections::Connections, http::ApiError, session::Registry};
+use crate::{
+    config::Config, connections::Connections, http::ApiError, logs::Logs, session::Registry,
+};
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this
 /// server is forgotten at once.
@@ -39,6 +41,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) master_key: MasterKey,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) logs: Arc<Logs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) tasks: TaskTracker,

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::artifacts::{FileBucket, FileRegistry, artifact};
-use crate::{local::default_data_dir, objects::BucketSource};
+use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +110,8 @@ pub struct Config {
     pub host_image_include: Vec<PathBuf>,
     /// Times of shells.
     pub shells: ShellPolicy,
+    /// How much of the logs of runtimes is kept.
+    pub logs: LogPolicy,
     /// A stopped session's storage is removed after so long without activity, milliseconds.
     pub storage_retention_ms: u64,
     /// Milliseconds between SIGTERM and the end of open connections.
@@ -165,6 +167,7 @@ struct File {
     buckets: BTreeMap<String, FileBucket>,
     host_image: FileHostImage,
     shells: FileShells,
+    logs: FileLogs,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -212,6 +215,13 @@ struct FileShells {
     stall_timeout_s: Option<u64>,
     log_mib: Option<u64>,
     per_session: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileLogs {
+    group_mib: Option<u64>,
+    retention_days: Option<u64>,
 }
 
 /// Region of a data directory whose first start names none.
@@ -291,6 +301,11 @@ impl Config {
             shells_max: file.shells.per_session.unwrap_or(10),
         };
         let bucket_region = region.as_ref().map(|region| region.as_str().to_owned());
+        let kept = LogPolicy::default();
+        let logs = LogPolicy {
+            group_bytes_max: file.logs.group_mib.map_or(kept.group_bytes_max, |mib| bytes(mib.max(1))),
+            days_max: file.logs.retention_days.unwrap_or(kept.days_max).clamp(1, 36_600),
+        };
         Ok(Self {
             listen,
             data_dir,
@@ -303,6 +318,7 @@ impl Config {
             buckets: artifacts::buckets(file.buckets, bucket_region.as_deref())?,
             host_image_include: file.host_image.include,
             shells,
+            logs,
             storage_retention_ms: millis(
                 "storage_retention_days",
                 file.storage_retention_days,

@@ -10,6 +10,8 @@ mod guest;
 mod http;
 mod images;
 pub mod local;
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what needs a call that reads logs"))]
+mod logs;
 pub mod objects;
 mod server;
 mod session;
@@ -23,6 +25,7 @@ use tokio::{
 
 pub use config::{Config, ConfigError, DeclaredRuntime, Overrides, ShellPolicy, Tls};
 pub use http::EXTENSION_ROUTES;
+pub use logs::LogPolicy;
 pub use server::{RunError, Server};
 pub use tls::TlsError;
 

@@ -34,6 +34,7 @@ use crate::{
     connections::Connections,
     http, images,
     local::{ServerInfo, own_build, write_server_info},
+    logs::Logs,
     objects::Objects,
     session::{Registry, RegistryParts},
     tls::{self, TlsError},
@@ -185,11 +186,14 @@ impl Server {
         }
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
+        let logs = Logs::new(&data_dir, config.logs, Arc::clone(&clock), tasks.clone());
         let registry = Registry::load(RegistryParts {
             store: store.clone(),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             region: account.region.clone(),
+            account_id: account.account_id.clone(),
+            logs: Arc::clone(&logs),
             drivers,
             default_driver: config.driver.clone(),
             data_dir: data_dir.clone(),
@@ -206,6 +210,7 @@ impl Server {
             store,
             master_key,
             registry,
+            logs,
             clock,
             entropy,
             tasks,
@@ -241,6 +246,7 @@ impl Server {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{address}");
         let _ = app.endpoint.set(endpoint.clone());
+        let _ = app.registry.endpoint.set(endpoint.clone());
         let info = ServerInfo {
             pid: std::process::id(),
             endpoint: endpoint.clone(),
@@ -256,6 +262,7 @@ impl Server {
         tracing::info!(endpoint, "listening");
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
+        app.tasks.spawn(Arc::clone(&app.logs).keep_tidy(app.shutdown.clone()));
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -4,6 +4,8 @@
 //! (making and ending a sandbox) run in tasks of their own, so that a client that hangs up half-way
 //! leaves nothing half-done. The row in the store is written before anybody is told.
 
+#[cfg_attr(not(test), allow(dead_code, reason = "what needs handlers of invocations"))]
+mod agent;
 mod claims;
 mod disk;
 mod hold;
@@ -28,6 +30,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+#[allow(unused_imports, reason = "named by handlers of invocations")]
+pub(crate) use agent::{AgentBody, AgentError, AgentHandle};
 pub(crate) use claims::{Claim, ClaimError};
 pub(crate) use registry::{Registry, RegistryParts};
 pub(crate) use shells::{ShellEnd, ShellState, ShellView};
@@ -83,6 +87,8 @@ pub(crate) struct Compute {
     pub(crate) guest: GuestAddress,
     /// What its image puts into the environment of commands.
     pub(crate) environment: Arc<Vec<(String, String)>>,
+    /// The agent that it hosts, if its runtime has one.
+    pub(crate) agent: Option<Arc<agent::Agent>>,
     /// Cancelled when the compute ends; what hangs on it closes.
     pub(crate) ended: CancellationToken,
 }

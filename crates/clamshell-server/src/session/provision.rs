@@ -6,7 +6,11 @@ use clamshell_domain::{CreateSandboxError, Lifecycle, Phase, Sandbox, StopReason
 use clamshell_protocol::Request;
 use tokio_util::sync::CancellationToken;
 
-use super::{CallError, Compute, Registry, Session, StopError, registry::private_folder};
+use super::{
+    CallError, Compute, Registry, Session, StopError,
+    agent::{self, Agent, AgentParts},
+    registry::private_folder,
+};
 use crate::guest::GuestAddress;
 
 /// What programs get between SIGTERM and SIGKILL when their session stops; AWS takes up to 15 s, a
@@ -88,12 +92,21 @@ impl Registry {
                 return;
             }
         };
-        let compute = Compute {
-            sandbox: Arc::new(sandbox),
-            guest,
-            environment: Arc::new(environment),
-            ended: CancellationToken::new(),
-        };
+        let ended = CancellationToken::new();
+        let runtime = session.runtime();
+        let agent = runtime.hosting.as_ref().map(|hosting| {
+            Arc::new(Agent::new(AgentParts {
+                hosting,
+                start_limit: agent::start_limit(&runtime),
+                guest: guest.clone(),
+                log: self.logs.of_session(session.key(), &session.record().storage_id),
+                tasks: self.tasks.clone(),
+                ended: ended.clone(),
+                is_old: since.is_some(),
+            }))
+        });
+        let environment = Arc::new(environment);
+        let compute = Compute { sandbox: Arc::new(sandbox), guest, environment, agent, ended };
         let now_ms = self.now_ms();
         let generation = {
             let mut state = session.lock();
@@ -115,12 +128,16 @@ impl Registry {
             state.generation
         };
         session.note_change();
+        self.host_agent(session, &compute, generation);
         let registry = Arc::clone(self);
         let session = Arc::clone(session);
         self.tasks.spawn(async move {
             let shutdown = registry.shutdown.clone();
             tokio::select! {
-                () = session.driver.wait(&compute.sandbox) => registry.sandbox_gone(&session, generation).await,
+                () = session.driver.wait(&compute.sandbox) => {
+                    tracing::warn!(session = %session.key().session_id, "sandbox ended on its own");
+                    registry.end_of_generation(&session, generation, StopReason::Lost).await;
+                }
                 // An asked-for stop, or the server's end: the sandbox is not ours to watch any more.
                 () = compute.ended.cancelled() => {}
                 () = shutdown.cancelled() => {}
@@ -128,7 +145,13 @@ impl Registry {
         });
     }
 
-    async fn sandbox_gone(self: &Arc<Self>, session: &Arc<Session>, generation: u64) {
+    /// Ends this compute of a session, unless it is ended already.
+    pub(super) async fn end_of_generation(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        generation: u64,
+        reason: StopReason,
+    ) {
         let decision = {
             let mut state = session.lock();
             // News of an old sandbox must not end the one that came after it.
@@ -137,11 +160,10 @@ impl Registry {
             }
             state.lifecycle.stop()
         };
-        if decision == clamshell_domain::StopDecision::Stop {
-            tracing::warn!(session = %session.key().session_id, "sandbox ended on its own");
-            if let Err(error) = self.end_compute(session, StopReason::Lost).await {
-                tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
-            }
+        if decision == clamshell_domain::StopDecision::Stop
+            && let Err(error) = self.end_compute(session, reason).await
+        {
+            tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
         }
     }
 

@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use clamshell_domain::{
-    CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec, SessionKey,
+    AccountId, CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec, SessionKey,
     SessionRecord, StopDecision, StopReason, StorageId,
 };
 use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError};
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
+use crate::logs::Logs;
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
 const FIND_AT_ONCE: usize = 16;
@@ -24,6 +25,10 @@ pub(crate) struct Registry {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) region: Region,
+    pub(super) account_id: AccountId,
+    /// Base URL of the server, known once it listens.
+    pub(crate) endpoint: OnceLock<String>,
+    pub(super) logs: Arc<Logs>,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
     pub(super) storage_retention_ms: u64,
@@ -49,6 +54,8 @@ pub(crate) struct RegistryParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) region: Region,
+    pub(crate) account_id: AccountId,
+    pub(crate) logs: Arc<Logs>,
     pub(crate) drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     pub(crate) default_driver: String,
     pub(crate) data_dir: PathBuf,
@@ -71,6 +78,9 @@ impl Registry {
             store: parts.store,
             clock: parts.clock,
             region: parts.region,
+            account_id: parts.account_id,
+            endpoint: OnceLock::new(),
+            logs: parts.logs,
             tasks: parts.tasks,
             shutdown: parts.shutdown,
             storage_retention_ms: parts.storage_retention_ms,
