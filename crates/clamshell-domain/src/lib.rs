@@ -29,7 +29,7 @@ pub use runtime::{
     Artifact, CodeRuntime, Endpoint, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation, Runtime,
 };
 pub use sandbox::{
-    BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, IdRange, Sandbox,
-    SandboxDriver, SandboxSpec, SandboxStats,
+    BoxFuture, Capability, CreateSandboxError, DestroySandboxError, DriverReport, IdRange, MountSource,
+    MountSpec, Sandbox, SandboxDriver, SandboxSpec, SandboxStats,
 };
 pub use session::{SessionKey, SessionRecord};

@@ -1,6 +1,6 @@
 //! The driver port: who makes sandboxes and how the server holds on to them.
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
+use std::{collections::BTreeMap, future::Future, net::IpAddr, path::PathBuf, pin::Pin};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,6 +21,10 @@ impl IdRange {
     pub const FIRST: u32 = 0x1000_0000;
     /// Ranges there are below the reserved end of the id space.
     pub const RANGES: u32 = (u32::MAX - Self::FIRST) / Self::COUNT - 1;
+
+    /// Host id of the first of the ids that own what root and other users inside write to folders which sessions share:
+    /// the range behind the last one of a session.
+    pub const SHARED_BASE: u32 = Self::FIRST + Self::RANGES * Self::COUNT;
 
     /// Host id that is root inside.
     pub fn host_base(self) -> u32 {
@@ -48,6 +52,44 @@ pub struct SandboxSpec {
     pub instance_id: String,
     /// Environment that the guest gives to nothing by itself; kept for drivers that start an entry point.
     pub environment: BTreeMap<String, String>,
+    /// Folders that are shown beside the root file system and `/mnt/workspace`.
+    pub mounts: Vec<MountSpec>,
+}
+
+/// A folder that a sandbox shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSpec {
+    /// What is shown.
+    pub source: MountSource,
+    /// Where: one level below `/mnt`.
+    pub target: String,
+    /// Nobody inside may change anything.
+    pub read_only: bool,
+}
+
+/// Where what is shown comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// The session's own workspace, once more.
+    Workspace,
+    /// A folder of the host, absolute. Other sessions may have it as well. Its owner is the agent's user inside.
+    Folder(PathBuf),
+    /// An export of an NFS 4 server.
+    Nfs {
+        /// `SERVER:/PATH`.
+        export: String,
+        /// The server's address.
+        address: IpAddr,
+    },
+}
+
+impl MountSpec {
+    /// Whether a path is one level below `/mnt`, so that no mount hides what the sandbox needs or lies in another one.
+    pub fn is_target(path: &str) -> bool {
+        let name = path.strip_prefix("/mnt/").unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        !matches!(name, "" | "." | "..") && name.len() <= 255 && name.bytes().all(is_plain)
+    }
 }
 
 /// A live sandbox.
@@ -174,4 +216,27 @@ pub trait SandboxDriver: Send + Sync {
 
     /// What it uses now.
     fn stats<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, SandboxStats>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_one_level_below_mnt() {
+        let check = |path: &str, expect| assert_eq!(MountSpec::is_target(path), expect, "{path}");
+        check("/mnt/data", true);
+        check("/mnt/a.b_c-1", true);
+        for path in
+            ["", "/mnt", "/mnt/", "/mnt/..", "/mnt/.", "/mnt/a/b", "/mnt/a/", "/data", "mnt/a", "/mnt/a b"]
+        {
+            check(path, false);
+        }
+    }
+
+    #[test]
+    fn ids_of_shared_folders_are_nobody_elses() {
+        assert!(IdRange(IdRange::RANGES - 1).host_base() < IdRange::SHARED_BASE);
+        assert!(IdRange::SHARED_BASE.checked_add(IdRange::COUNT).is_some_and(|end| end < u32::MAX));
+    }
 }

@@ -28,6 +28,12 @@ pub struct KeeperSpec {
     pub layers: Vec<LayerSpec>,
     /// Folders of the host shown inside, read-only.
     pub binds: Vec<BindSpec>,
+    /// Folders shown inside beside those.
+    #[serde(default)]
+    pub mounts: Vec<MountSpec>,
+    /// First host id of the owners of what is written to shared folders by anybody but the agent.
+    #[serde(default)]
+    pub shared_base: u32,
     /// Control groups to make.
     pub groups: Vec<GroupSpec>,
     /// What the server knows not to hold; goes in front of what the keeper finds.
@@ -139,6 +145,47 @@ pub struct BindSpec {
     pub source: String,
     /// Where inside, absolute.
     pub target: String,
+}
+
+/// How long all of a sandbox's [`KeeperSpec::mounts`] together may take (`runtime.md` section 9), milliseconds.
+pub const MOUNT_WITHIN_MS: u64 = 30_000;
+
+/// A folder shown inside, without devices and set-user-id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// What is shown.
+    pub source: MountSource,
+    /// Where inside, absolute.
+    pub target: String,
+    /// Nobody inside may change anything.
+    pub read_only: bool,
+}
+
+/// What a [`MountSpec`] shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// The session's `workspace/`.
+    Workspace,
+    /// A folder of the host.
+    Folder {
+        /// Its path, absolute.
+        path: String,
+    },
+    /// An export of an NFS 4 server, which the keeper mounts.
+    Nfs {
+        /// `SERVER:/PATH`.
+        export: String,
+        /// The server's address.
+        address: std::net::IpAddr,
+    },
+}
+
+impl MountSource {
+    /// Whether it lies outside the session's own folder, and so may be missing or not answer.
+    pub fn is_foreign(&self) -> bool {
+        !matches!(self, Self::Workspace)
+    }
 }
 
 /// One control group to make and to put the sandbox into.

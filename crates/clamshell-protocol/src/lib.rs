@@ -21,8 +21,8 @@ pub use frame::{Decoder, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, Frame, Fra
 pub use guest_config::GuestConfig;
 pub use keeper::{
     BindSpec, GroupFile, GroupSpec, Guard, IdMap, KEEPER_SPEC_BYTES_MAX, KeeperReport, KeeperSpec,
-    KeeperState, LayerSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD, OciSpec, ProcessRef, RemoveSpec,
-    parse_process_stat,
+    KeeperState, LayerSpec, MOUNT_WITHIN_MS, MountSource, MountSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD,
+    OciSpec, ProcessRef, RemoveSpec, parse_process_stat,
 };
 pub use message::{
     Access, AgentInfo, AgentSpec, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION,

@@ -29,6 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             region: "us-west-2".to_owned(),
             instance_id: "ai-00000000000000000".to_owned(),
             environment: std::collections::BTreeMap::new(),
+            mounts: Vec::new(),
         };
         let start = Instant::now();
         let sandbox = driver.create(&spec).await?;

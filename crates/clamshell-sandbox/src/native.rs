@@ -22,10 +22,12 @@ use std::{
 };
 
 use clamshell_domain::{
-    Artifact, BoxFuture, CreateSandboxError, DestroySandboxError, DriverReport, ImageConfig, Sandbox,
-    SandboxDriver, SandboxSpec, SandboxStats,
+    Artifact, BoxFuture, CreateSandboxError, DestroySandboxError, DriverReport, IdRange, ImageConfig,
+    MountSource, MountSpec, Sandbox, SandboxDriver, SandboxSpec, SandboxStats,
 };
-use clamshell_protocol::{Guard, GuestConfig, IdMap, KeeperSpec, KeeperState};
+use clamshell_protocol::{
+    Guard, GuestConfig, IdMap, KeeperSpec, KeeperState, MountSource as KeeperSource, MountSpec as KeeperMount,
+};
 
 use self::{groups::Layout, ids::Privilege, process::Process, trash::Trash};
 use crate::{
@@ -208,6 +210,8 @@ impl NativeDriver {
             ids,
             layers: image.layers,
             binds: image.binds,
+            mounts: spec.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+            shared_base: IdRange::SHARED_BASE,
             groups: self.layout.groups(&spec.storage_id, &spec.limits),
             notes,
             memory_bytes: spec.limits.memory_bytes,
@@ -337,6 +341,25 @@ async fn end_processes(state: &KeeperState, kill_group: impl Fn()) -> Result<(),
             .map_err(|_| destroy("processes", "one of them does not end"))?;
     }
     Ok(())
+}
+
+/// A mount in the keeper's words.
+fn mount(spec: &MountSpec) -> Result<KeeperMount, CreateSandboxError> {
+    let refuse = |reason: &str| setup("file systems", format!("{}: {reason}", spec.target));
+    if !MountSpec::is_target(&spec.target) {
+        return Err(refuse("is not one level below /mnt"));
+    }
+    let source = match &spec.source {
+        MountSource::Workspace => KeeperSource::Workspace,
+        MountSource::Folder(path) => {
+            let path = path.to_str().ok_or_else(|| refuse("the folder's path is not UTF-8"))?;
+            KeeperSource::Folder { path: path.to_owned() }
+        }
+        MountSource::Nfs { export, address } => {
+            KeeperSource::Nfs { export: export.clone(), address: *address }
+        }
+    };
+    Ok(KeeperMount { source, target: spec.target.clone(), read_only: spec.read_only })
 }
 
 fn private_folder(path: &Path) -> io::Result<()> {

@@ -133,6 +133,7 @@ impl OciDriver {
             host_base: base,
             id_count: count,
             binds: &keeper_spec.binds,
+            mounts: &keeper_spec.mounts,
             memory_bytes: keeper_spec.memory_bytes,
             open_files_max: keeper_spec.open_files_max.min(hard),
             processes_max: keeper_spec.processes_max,

@@ -236,6 +236,7 @@ fn sandbox_spec(
         region: region.to_string(),
         instance_id: format!("ai-{storage_id}"),
         environment: runtime.environment.clone(),
+        mounts: Vec::new(),
     }
 }
 

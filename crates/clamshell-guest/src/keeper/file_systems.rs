@@ -157,13 +157,20 @@ fn attach_folder(
     match spec.ids {
         IdMap::Range { base, .. } if spec.guard == Guard::Full => {
             let found = rustix::fs::fstat(&folder)?;
-            if found.st_uid == 0 && !mount.read_only && found.st_mode & 0o2 == 0 {
+            // What has an owner or a group that is not mapped can be changed by nobody, so there would be no use in it.
+            if (found.st_uid == 0 || found.st_gid == 0) && !mount.read_only {
                 return Err(io::Error::other(
-                    "the folder belongs to root, whose files no sandbox may change: chown it to another user, or \
-                     set read_only",
+                    "the folder belongs to root or its group, whose files no sandbox may change: chown it to another \
+                     user and group, or set read_only",
                 ));
             }
-            let map = |owner| Map { owner, read_only: mount.read_only, base, shared: spec.shared_base, agent: spec.agent_id };
+            let map = |owner| Map {
+                owner,
+                read_only: mount.read_only,
+                base,
+                shared: spec.shared_base,
+                agent: spec.agent_id,
+            };
             let mapped = map_ids(tree.as_fd(), &map(found.st_uid).lines(), &map(found.st_gid).lines());
             if mapped.is_err() {
                 noted = Some(

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clamshell_domain::CreateSandboxError;
-use clamshell_protocol::{KeeperReport, KeeperSpec};
+use clamshell_protocol::{KeeperReport, KeeperSpec, MOUNT_WITHIN_MS};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
@@ -72,7 +72,12 @@ pub(super) async fn start(
 }
 
 async fn drive(child: &mut Child, spec: &KeeperSpec) -> Result<(u32, Vec<String>), CreateSandboxError> {
-    let report = tokio::time::timeout(REPORT_WITHIN, talk(child, spec)).await;
+    let mut within = REPORT_WITHIN;
+    if spec.mounts.iter().any(|mount| mount.source.is_foreign()) {
+        // It gives them up by itself.
+        within += Duration::from_millis(MOUNT_WITHIN_MS);
+    }
+    let report = tokio::time::timeout(within, talk(child, spec)).await;
     let failed = match report {
         Ok(Ok(KeeperReport::Ready { guest_pid, degraded })) => return Ok((guest_pid, degraded)),
         Ok(Ok(KeeperReport::Failed { stage, reason })) => CreateSandboxError::Setup { stage, reason },

@@ -2,7 +2,7 @@
 //! specification.
 
 use clamshell_protocol::{
-    BindSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD,
+    BindSpec, MountSource, MountSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD,
     seccomp_policy::{CAPABILITIES, MASKED_PATHS, READ_ONLY_PATHS},
 };
 use serde_json::{Value, json};
@@ -26,6 +26,7 @@ pub(super) struct BundleSpec<'a> {
     pub(super) host_base: u32,
     pub(super) id_count: u32,
     pub(super) binds: &'a [BindSpec],
+    pub(super) mounts: &'a [MountSpec],
     pub(super) memory_bytes: u64,
     pub(super) open_files_max: u64,
     /// Where no control group counts them.
@@ -146,6 +147,15 @@ fn mounts(spec: &BundleSpec<'_>) -> Vec<Value> {
     }
     let workspace = format!("{STAGE}/w");
     mounts.push(mount("/mnt/workspace", "bind", &workspace, &["bind", "rw", "nosuid", "nodev", "rprivate"]));
+    for (index, shown) in spec.mounts.iter().enumerate() {
+        // As the keeper names them in its staging folder.
+        let source = match shown.source {
+            MountSource::Workspace => workspace.clone(),
+            MountSource::Folder { .. } | MountSource::Nfs { .. } => format!("{STAGE}/m{index}"),
+        };
+        let access = if shown.read_only { "ro" } else { "rw" };
+        mounts.push(mount(&shown.target, "bind", &source, &["bind", access, "nosuid", "nodev", "rprivate"]));
+    }
     mounts
 }
 
@@ -160,6 +170,7 @@ mod tests {
             host_base: 0x1000_0000,
             id_count: 65_536,
             binds,
+            mounts: &[],
             memory_bytes: 1 << 30,
             open_files_max: 1024,
             processes_max: None,
@@ -190,8 +201,12 @@ mod tests {
     #[test]
     fn no_path_of_the_machine_is_in_a_bundle() {
         let binds = [BindSpec { source: "/usr".into(), target: "/usr".into() }];
-        let config = config(&spec(&binds, None));
-        assert_eq!(sources(&config), ["@stage@/x", "@stage@/b0", "@stage@/w"]);
+        let folder = MountSource::Folder { path: "/srv/data".into() };
+        let shown = |source, target: &str| MountSpec { source, target: target.into(), read_only: true };
+        let mounts = [shown(MountSource::Workspace, "/mnt/own"), shown(folder, "/mnt/data")];
+        let config = config(&BundleSpec { mounts: &mounts, ..spec(&binds, None) });
+        assert_eq!(sources(&config), ["@stage@/x", "@stage@/b0", "@stage@/w", "@stage@/w", "@stage@/m1"]);
+        assert_eq!(config["mounts"].as_array().unwrap().last().unwrap()["options"][1], "ro");
         assert_eq!(config["linux"]["uidMappings"][0]["hostID"], 0x1000_0000);
         assert_eq!(config["process"]["capabilities"]["bounding"], json!(CAPABILITIES));
     }

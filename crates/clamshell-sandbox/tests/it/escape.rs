@@ -8,6 +8,7 @@ mod attempts;
 mod exhaustion;
 mod leftovers;
 mod ordinary;
+mod shared_mounts;
 mod target;
 mod vocabulary;
 

@@ -56,6 +56,7 @@ impl Place {
             region: "us-west-2".into(),
             instance_id: "ai-0123456789abcdef0".into(),
             environment: BTreeMap::new(),
+            mounts: Vec::new(),
         }
     }
 }

@@ -61,6 +61,7 @@ impl Session {
                 region: "us-west-2".to_owned(),
                 instance_id: "ai-00000000000000000".to_owned(),
                 environment: BTreeMap::new(),
+                mounts: Vec::new(),
             },
             runtime: runtime.unwrap(),
             folder,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clamshell_domain::{
-    Artifact, IdRange, Limits, Sandbox, SandboxDriver, SandboxSpec, StorageId, SystemEntropy,
+    Artifact, IdRange, Limits, MountSpec, Sandbox, SandboxDriver, SandboxSpec, StorageId, SystemEntropy,
 };
 use clamshell_protocol::{CommandSpec, Decoder, Exit, Frame, Guard, Reply, Request, User};
 use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
@@ -58,6 +58,16 @@ impl Target {
 
     /// The same with whatever rights this process has.
     pub(super) fn anywhere(test: &str, maker: Maker, limits: Limits) -> Option<Self> {
+        Self::with_mounts(test, maker, limits, Vec::new())
+    }
+
+    /// The same, and it shows these folders.
+    pub(super) fn with_mounts(
+        test: &str,
+        maker: Maker,
+        limits: Limits,
+        mounts: Vec<MountSpec>,
+    ) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !Path::new("/usr/bin/perl").exists() {
             println!("skipped {test}: needs perl");
@@ -92,6 +102,7 @@ impl Target {
             region: "us-west-2".to_owned(),
             instance_id: "ai-00000000000000000".to_owned(),
             environment: BTreeMap::new(),
+            mounts,
         };
         let sandbox = runtime.block_on(driver.create(&spec)).unwrap();
         Some(Self { folder, driver, spec, sandbox, runtime })
