@@ -50,7 +50,7 @@ fn build() -> PathBuf {
         .env_remove("CARGO_MAKEFLAGS")
         .env_remove("MAKEFLAGS")
         .env_remove("MFLAGS")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", if shipped { "z" } else { "1" })
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", if shipped { "s" } else { "1" })
         .env("CARGO_PROFILE_RELEASE_LTO", if shipped { "true" } else { "off" })
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", if shipped { "1" } else { "16" })
         .env("CARGO_PROFILE_RELEASE_PANIC", "unwind")
