@@ -7,6 +7,7 @@
     reason = "this is a test: what fails here fails the test"
 )]
 
+mod agent;
 mod code;
 mod escape;
 mod native;
