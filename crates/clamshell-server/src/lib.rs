@@ -10,7 +10,6 @@ mod guest;
 mod http;
 mod images;
 pub mod local;
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what needs a call that reads logs"))]
 mod logs;
 pub mod objects;
 mod server;
