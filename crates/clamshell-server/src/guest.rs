@@ -4,7 +4,6 @@
 //! frames, unknown kinds end the connection, every wait has a limit.
 
 mod agent;
-#[cfg_attr(not(test), allow(dead_code, reason = "what needs a guest that hosts an agent"))]
 mod agent_stream;
 
 use std::{io, path::Path, sync::Arc, time::Duration};
@@ -20,7 +19,6 @@ use tokio::{
     time::timeout,
 };
 
-#[cfg_attr(not(test), allow(unused_imports, reason = "named by whoever keeps one"))]
 pub(crate) use self::agent_stream::AgentStream;
 
 /// Longest wait for the answer to a request that only asks or starts something. A guest that is starved of

@@ -4,7 +4,6 @@ use clamshell_protocol::{AgentInfo, AgentSpec, ErrorCode, Reply, Request};
 
 use super::{AgentStream, GuestAddress, GuestConnection, GuestError};
 
-#[cfg_attr(not(test), allow(dead_code, reason = "what needs a guest that hosts an agent"))]
 impl GuestAddress {
     /// Starts the agent, unless this guest has started it already: then nothing changes and the one of before is told.
     ///
