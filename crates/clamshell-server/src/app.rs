@@ -9,12 +9,13 @@ use clamshell_domain::{
     AccessKey, AccessKeyId, AccessKeyStatus, AccountId, Clock, EndpointName, Entropy, Region, Runtime,
     RuntimeId, RuntimeName, SessionId, SessionKey,
 };
+use clamshell_identity::{jwt::Verifier, role_session::SealingKey};
 use clamshell_store::{MasterKey, Secret, Store};
 use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config, connections::Connections, http::ApiError, logs::Logs, session::Registry,
+    config::Config, connections::Connections, http::{ApiError, PolicyCache}, logs::Logs, session::Registry,
 };
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this
@@ -52,6 +53,12 @@ pub(crate) struct App {
     pub(crate) keys: std::sync::Mutex<KeyCache>,
     /// Starts empty. Held while the store is asked, so that of many strangers one asks.
     pub(crate) key_ids: tokio::sync::Mutex<Option<KeyIds>>,
+    /// Policies read lately.
+    pub(crate) policies: PolicyCache,
+    /// Seals and opens session tokens of roles.
+    pub(crate) sealing_key: Arc<SealingKey>,
+    /// Starts empty.
+    pub(crate) verifier: tokio::sync::OnceCell<Verifier>,
     /// Open WebSockets by access key.
     pub(crate) connections: Connections,
 }

@@ -116,6 +116,9 @@ pub struct Config {
     pub storage_retention_ms: u64,
     /// Milliseconds between SIGTERM and the end of open connections.
     pub drain_timeout_ms: u64,
+    /// Whether identity providers of runtimes may have addresses that are not public: those of the operator's own networks
+    /// and of this machine. Whoever makes runtimes could then look around there.
+    pub allow_private_identity_providers: bool,
     /// Whether one sandbox is made ahead for the next new session.
     pub standby: bool,
 }
@@ -160,6 +163,7 @@ struct File {
     storage_retention_days: Option<u64>,
     drain_timeout_s: Option<u64>,
     standby: Option<bool>,
+    allow_private_identity_providers: Option<bool>,
     tls: Option<FileTls>,
     limits: FileLimits,
     runtimes: BTreeMap<String, FileRuntime>,
@@ -327,6 +331,7 @@ impl Config {
             )?,
             drain_timeout_ms: millis("drain_timeout_s", file.drain_timeout_s, 10, 1000)?,
             standby: file.standby.unwrap_or(true),
+            allow_private_identity_providers: file.allow_private_identity_providers.unwrap_or(false),
         })
     }
 }

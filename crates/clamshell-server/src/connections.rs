@@ -24,9 +24,9 @@ struct Entry {
 /// One connection; counted until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    all: Connections,
-    key: AccessKeyId,
-    /// Cancelled when the key is disabled or removed.
+    /// The key it is counted for; `None` for credentials that are not keys of the store.
+    counted: Option<(Connections, AccessKeyId)>,
+    /// Cancelled when the key is disabled or removed, or temporary credentials have ended.
     pub(crate) revoked: CancellationToken,
 }
 
@@ -37,7 +37,13 @@ impl Connections {
         let mut all = self.lock();
         let entry = all.entry(key.clone()).or_default();
         entry.open += 1;
-        Connection { all: self.clone(), key: key.clone(), revoked: entry.revoked.clone() }
+        Connection { counted: Some((self.clone(), key.clone())), revoked: entry.revoked.clone() }
+    }
+
+    /// A connection of credentials that end when `revoked` is cancelled.
+    #[expect(clippy::unused_self, reason = "all connections come from here")]
+    pub(crate) fn open_until(&self, revoked: CancellationToken) -> Connection {
+        Connection { counted: None, revoked }
     }
 
     /// Closes all connections of a key.
@@ -55,11 +61,12 @@ impl Connections {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(entry) = all.get_mut(&self.key) {
+        let Some((all, key)) = &self.counted else { return };
+        let mut all = all.lock();
+        if let Some(entry) = all.get_mut(key) {
             entry.open -= 1;
             if entry.open == 0 {
-                all.remove(&self.key);
+                all.remove(key);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! HTTP: from a connection to a handler and back. Both AWS planes and the extension API share one
 //! listener; routing happens on the raw path, because ARNs arrive as one escaped segment.
 
+mod access;
 mod auth;
 mod commands;
 mod error;
@@ -29,9 +30,11 @@ use uuid::Uuid;
 pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
+pub(crate) use access::{Peer, PolicyCache};
+use access::{Asked, Caller};
 use response::Body;
 
-use crate::app::App;
+use crate::{app::App, connections::Connection};
 
 /// Largest body of an operation that takes JSON: a command of 64 KiB, every character of it escaped, with room.
 const JSON_BODY_BYTES_MAX: usize = 512 * 1024;
@@ -51,12 +54,17 @@ pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<
     let response = response.unwrap_or_else(|error| {
         let _entered = span.enter();
         let aws = error.to_aws();
+        let challenge = error.challenge().and_then(|challenge| HeaderValue::from_str(challenge).ok());
         if aws.code.status() >= 500 {
             tracing::error!(error = chain(&error), "request failed");
         } else {
             tracing::debug!(error = chain(&error), code = aws.code.name(), "request refused");
         }
-        response::aws_error(&aws)
+        let mut response = response::aws_error(&aws);
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     });
     Ok(response::finish(response, request_id))
 }
@@ -80,7 +88,7 @@ async fn dispatch(
             extension::handle(app, &rest, parts, body).await
         }
         Route::Operation(operation, params) => {
-            let request = ApiRequest { app, parts, request_id, params };
+            let request = ApiRequest { app, parts, request_id, params, operation, caller: None };
             request.serve(operation, body).await
         }
     }
@@ -100,13 +108,16 @@ pub(crate) struct ApiRequest<'a> {
     pub(crate) parts: Parts,
     pub(crate) request_id: Uuid,
     pub(crate) params: PathParams,
+    pub(crate) operation: Operation,
+    /// Who asks, and may; known once the request's body or connection was taken.
+    caller: Option<Caller>,
 }
 
 impl ApiRequest<'_> {
     async fn serve(mut self, operation: Operation, body: Incoming) -> Result<Response<Body>, ApiError> {
         match operation {
             Operation::InvokeAgentRuntimeCommandShell => {
-                let connection = auth::authenticate_connection(self.app, &self.parts).await?;
+                let connection = self.admitted_connection().await?;
                 shells::upgrade(self, connection).await
             }
             Operation::InvokeAgentRuntimeCommand => {
@@ -159,7 +170,25 @@ impl ApiRequest<'_> {
     }
 
     async fn signed_body(&mut self, body: Incoming) -> Result<Bytes, ApiError> {
-        auth::authenticate_body(self.app, &self.parts, body).await
+        let asked = Asked::Operation(self.operation, &self.params);
+        let (caller, body) = auth::authenticate_body(self.app, &self.parts, body, &asked).await?;
+        self.caller = Some(caller);
+        Ok(body)
+    }
+
+    async fn admitted_connection(&mut self) -> Result<Connection, ApiError> {
+        let asked = Asked::Operation(self.operation, &self.params);
+        let (caller, connection) = auth::authenticate_connection(self.app, &self.parts, &asked).await?;
+        self.caller = Some(caller);
+        Ok(connection)
+    }
+
+    /// Who asks, and may.
+    ///
+    /// # Errors
+    /// [`ApiError::Internal`] before the request's body or connection was taken.
+    pub(crate) fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_ref().ok_or(ApiError::Internal("a request was served before it was allowed"))
     }
 
     /// The session id as the caller sent it, if at all.

@@ -12,6 +12,7 @@ mod images;
 pub mod local;
 mod logs;
 pub mod objects;
+mod roles;
 mod server;
 mod session;
 mod time;

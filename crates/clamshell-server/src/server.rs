@@ -14,6 +14,7 @@ use clamshell_domain::{
     AccountId, Artifact, Clock, DriverReport, Entropy, LifecycleConfiguration, NetworkMode, Region, Runtime,
     RuntimeId, RuntimeName, SandboxDriver, SystemClock, SystemEntropy,
 };
+use clamshell_identity::role_session::SealingKey;
 use clamshell_sandbox::image::{ImageSources, ImageStore};
 use clamshell_sandbox::{NativeDriver, NativeOptions, OciDriver, OciOptions};
 use clamshell_store::{Account, MasterKey, MasterKeyError, Store, StoreError};
@@ -36,6 +37,7 @@ use crate::{
     local::{ServerInfo, own_build, write_server_info},
     logs::Logs,
     objects::Objects,
+    roles::{self, RoleIssuer},
     session::{Registry, RegistryParts},
     tls::{self, TlsError},
 };
@@ -166,6 +168,9 @@ impl Server {
         let master_key = MasterKey::load_or_create(&data_dir.join("master.key"), &*entropy)?;
         let account = ensure_account(&store, &config, &*clock, &*entropy).await?;
         ensure_root_key(&store, &master_key, &*clock, &*entropy).await?;
+        roles::ensure_default(&store, clock.now_ms()).await?;
+        let secret = store.server_secret(&master_key, roles::SEALING_SECRET, &*entropy).await?;
+        let sealing_key = Arc::new(SealingKey::new(&secret));
         let default_runtime = ensure_runtimes(&store, &config, &*clock, &*entropy).await?;
         images::warn_of_missing(&config.runtimes);
         tls::ensure_ca(&data_dir, clock.now_ms())?;
@@ -199,6 +204,7 @@ impl Server {
             data_dir: data_dir.clone(),
             storage_retention_ms: config.storage_retention_ms,
             standby: config.standby,
+            roles: RoleIssuer { account: account.account_id.clone(), key: Arc::clone(&sealing_key) },
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         })
@@ -218,6 +224,9 @@ impl Server {
             endpoint: std::sync::OnceLock::new(),
             keys: std::sync::Mutex::default(),
             key_ids: tokio::sync::Mutex::default(),
+            policies: http::PolicyCache::default(),
+            sealing_key,
+            verifier: tokio::sync::OnceCell::new(),
             connections: Connections::default(),
         });
         Ok(Self { app, tls, default_runtime, _lock: lock })
@@ -277,9 +286,9 @@ impl Server {
                 () = app.shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    let served = connection(Arc::clone(&app), self.tls.clone(), stream);
+                    let served = connection(Arc::clone(&app), self.tls.clone(), stream, peer.ip());
                     let served = cut.clone().run_until_cancelled_owned(served);
                     connections.spawn(async move {
                         served.await;
@@ -315,18 +324,24 @@ impl Server {
     }
 }
 
-async fn connection(app: Arc<App>, tls: Option<TlsAcceptor>, stream: tokio::net::TcpStream) {
+async fn connection(
+    app: Arc<App>,
+    tls: Option<TlsAcceptor>,
+    stream: tokio::net::TcpStream,
+    address: std::net::IpAddr,
+) {
+    let peer = http::Peer { address, secure: tls.is_some() };
     match tls {
-        None => serve(app, TokioIo::new(stream)).await,
+        None => serve(app, TokioIo::new(stream), peer).await,
         Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve(app, TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => serve(app, TokioIo::new(stream), peer).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         },
     }
 }
 
-async fn serve<I>(app: Arc<App>, io: I)
+async fn serve<I>(app: Arc<App>, io: I, peer: http::Peer)
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -343,6 +358,7 @@ where
     let service = hyper::service::service_fn(move |mut request: ::http::Request<Incoming>| {
         first.cancel();
         request.extensions_mut().insert(prove.clone());
+        request.extensions_mut().insert(peer);
         http::handle(Arc::clone(&app), request)
     });
     // The timer of HTTP/1 starts once the version is known; a client that says nothing must not hold its place for ever.

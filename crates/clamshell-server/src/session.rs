@@ -7,6 +7,7 @@
 #[cfg_attr(not(test), allow(dead_code, reason = "what needs handlers of invocations"))]
 mod agent;
 mod claims;
+mod credentials;
 mod disk;
 mod hold;
 mod nameless;

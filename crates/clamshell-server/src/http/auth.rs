@@ -1,51 +1,70 @@
-//! Who asks: SigV4 by header or presigned query.
+//! Who asks: SigV4 by header or presigned query, or a bearer token for a runtime that takes them. Whoever is known here is
+//! at once checked for what it may do (`access.rs`): nothing that is verified here comes out unless it is allowed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clamshell_domain::{AccessKey, AccessKeyId};
-use clamshell_store::Secret;
+use clamshell_identity::jwt::AuthorizeError;
 use clamshell_wire::{
+    query::find,
     sigv4::{self, PayloadHash, Signature, SignedRequest},
     subprotocol::Subprotocols,
 };
 use http::{header, request::Parts};
 use hyper::body::Incoming;
 
-use super::ApiError;
-use crate::{app::App, connections::Connection, server::Proof};
+use super::{
+    ApiError,
+    access::{self, Asked, Caller, Identity, Session},
+};
+use crate::{
+    app::{App, Target},
+    connections::Connection,
+    server::Proof,
+};
 
-/// Verifies the signature of a request without a body, an upgrade for instance.
+/// Admits a connection that may stay open: it is told when its credentials are not good any more.
 ///
 /// # Errors
-/// [`ApiError::MissingCredentials`], [`ApiError::AuthorizationMismatch`] for a bearer token,
-/// [`ApiError::UnknownAccessKey`], [`ApiError::Signature`].
-pub(super) async fn authenticate(app: &Arc<App>, parts: &Parts) -> Result<AccessKeyId, ApiError> {
-    Claimed::find(app, parts).await?.verify(app, parts, &[])
+/// As [`authenticate_body`].
+pub(super) async fn authenticate_connection(
+    app: &Arc<App>,
+    parts: &Parts,
+    asked: &Asked<'_>,
+) -> Result<(Caller, Connection), ApiError> {
+    let claimed = Claimed::find(app, parts, asked).await?;
+    let (key, ended) = match &claimed.by {
+        By::Signature(_, session) => {
+            (session.key.as_ref().map(|key| key.access_key_id.clone()), session.ended.clone())
+        }
+        By::Token(_) => (None, None),
+    };
+    let caller = claimed.admit(app, parts, PayloadHash::Empty, &[]).await?;
+    let connection = match (key, ended) {
+        (Some(key), _) => {
+            let connection = app.connections.open(&key);
+            app.active_key(key.as_str()).await?;
+            connection
+        }
+        (None, ended) => app.connections.open_until(ended.unwrap_or_default()),
+    };
+    Ok((caller, connection))
 }
 
-/// As [`authenticate`], for a connection that may stay open: it is told when the key is not active any more.
+/// Reads the body, verifies who sent it and that they may. What comes without the name of an active key, or a good token, is
+/// never kept: strangers get no memory of this server.
 ///
 /// # Errors
-/// As [`authenticate`].
-pub(super) async fn authenticate_connection(app: &Arc<App>, parts: &Parts) -> Result<Connection, ApiError> {
-    let key = authenticate(app, parts).await?;
-    let connection = app.connections.open(&key);
-    app.active_key(key.as_str()).await?;
-    Ok(connection)
-}
-
-/// Reads the body and verifies the signature over it. What comes without the name of an active key is never kept:
-/// strangers get no memory of this server.
-///
-/// # Errors
-/// As [`authenticate`], and those of the body.
+/// [`ApiError::MissingCredentials`], [`ApiError::AuthorizationMismatch`] for credentials of another kind than the resource
+/// takes, [`ApiError::UnknownAccessKey`], [`ApiError::Signature`], [`ApiError::Token`], [`ApiError::NotAuthorized`], and those
+/// of the body.
 pub(super) async fn authenticate_body(
     app: &Arc<App>,
     parts: &Parts,
     body: Incoming,
-) -> Result<Bytes, ApiError> {
-    let claimed = match Claimed::find(app, parts).await {
+    asked: &Asked<'_>,
+) -> Result<(Caller, Bytes), ApiError> {
+    let claimed = match Claimed::find(app, parts, asked).await {
         Ok(claimed) => claimed,
         Err(error) => {
             super::discard_body(body).await;
@@ -53,49 +72,114 @@ pub(super) async fn authenticate_body(
         }
     };
     let body = super::read_body(body).await?;
-    claimed.verify(app, parts, &body)?;
-    Ok(body)
+    let hash = if body.is_empty() { PayloadHash::Empty } else { PayloadHash::Body(&body) };
+    let caller = claimed.admit(app, parts, hash, &body).await?;
+    Ok((caller, body))
 }
 
-/// Who a request says it is from; not verified yet.
-struct Claimed {
-    signature: Signature,
-    key: AccessKey,
-    secret: Arc<Secret>,
+/// Who a request says it is from. A signature is not verified yet; a bearer token is.
+pub(super) struct Claimed<'a> {
+    by: By,
+    asked: &'a Asked<'a>,
+    target: Option<Target>,
 }
 
-impl Claimed {
-    async fn find(app: &Arc<App>, parts: &Parts) -> Result<Self, ApiError> {
+enum By {
+    Signature(Box<Signature>, Box<Session>),
+    Token(Box<Identity>),
+}
+
+impl<'a> Claimed<'a> {
+    /// Finds the credentials of a request.
+    ///
+    /// # Errors
+    /// As [`authenticate_body`].
+    pub(super) async fn find(app: &Arc<App>, parts: &Parts, asked: &'a Asked<'a>) -> Result<Self, ApiError> {
         let headers = headers(parts);
-        let Some(signature) = sigv4::parse(&request(parts, &headers, &[]))? else {
-            let bearer = |value: &http::HeaderValue| {
-                value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
-            };
-            // Browsers can set no header on an upgrade and send their token as a subprotocol.
-            let by_subprotocol =
-                || Subprotocols::parse(&headers).is_ok_and(|offered| offered.bearer.is_some());
-            let has_token = parts.headers.get(header::AUTHORIZATION).is_some_and(bearer) || by_subprotocol();
-            return Err(if has_token {
-                ApiError::AuthorizationMismatch
-            } else {
-                ApiError::MissingCredentials
-            });
+        if let Some(signature) = sigv4::parse(&request(parts, &headers, PayloadHash::Empty))? {
+            let session = app.signer(signature.access_key_id(), signature.session_token()).await?;
+            let by = By::Signature(Box::new(signature), Box::new(session));
+            return Ok(Self { by, asked, target: None });
+        }
+        let token = bearer(parts, &headers);
+        let refusal = match &token {
+            Some(_) => ApiError::AuthorizationMismatch,
+            None => ApiError::MissingCredentials,
         };
-        let (key, secret) = app.active_key(signature.access_key_id()).await?;
-        Ok(Self { signature, key, secret })
-    }
-
-    fn verify(self, app: &Arc<App>, parts: &Parts, body: &[u8]) -> Result<AccessKeyId, ApiError> {
-        let headers = headers(parts);
-        let request = request(parts, &headers, body);
-        let secret = self.secret.expose_text().ok_or(ApiError::Internal("secret access key is not text"))?;
-        self.signature.verify(&request, secret, app.now_ms(), app.region.as_str())?;
+        // Only a runtime can take a token, and what is not there takes none.
+        let Some(target) = target(app, parts, asked).await? else { return Err(refusal) };
+        let Some(authorizer) = target.authorizer()? else { return Err(refusal) };
+        let identity = app.bearer(parts, &target, &authorizer, token.as_deref().unwrap_or_default()).await?;
         if let Some(proof) = parts.extensions.get::<Proof>() {
             proof.give();
         }
-        app.note_key_use(&self.key);
-        Ok(self.key.access_key_id)
+        Ok(Self { by: By::Token(Box::new(identity)), asked, target: Some(target) })
     }
+
+    /// Verifies the signature over the request and its body, and that its caller may do what is asked. `body` is what the
+    /// check may need of the body: the whole of it where tags or roles are in it, nothing where it is the agent's business.
+    ///
+    /// # Errors
+    /// As [`authenticate_body`].
+    pub(super) async fn admit(
+        self,
+        app: &Arc<App>,
+        parts: &Parts,
+        hash: PayloadHash<'_>,
+        body: &[u8],
+    ) -> Result<Caller, ApiError> {
+        let (signature, session) = match self.by {
+            By::Token(identity) => {
+                return access::admit(app, parts, self.asked, *identity, self.target, body).await;
+            }
+            By::Signature(signature, session) => (signature, session),
+        };
+        let headers = headers(parts);
+        let request = request(parts, &headers, hash);
+        let secret =
+            session.secret.expose_text().ok_or(ApiError::Internal("secret access key is not text"))?;
+        signature.verify(&request, secret, app.now_ms(), app.region.as_str())?;
+        if let Some(proof) = parts.extensions.get::<Proof>() {
+            proof.give();
+        }
+        if let Some(key) = &session.key {
+            app.note_key_use(key);
+        }
+        let target = target(app, parts, self.asked).await?;
+        if let Some(target) = &target
+            && target.authorizer()?.is_some()
+        {
+            return Err(ApiError::AuthorizationMismatch);
+        }
+        access::admit(app, parts, self.asked, session.identity, target, body).await
+    }
+}
+
+/// The runtime and endpoint that a call of the data plane is for; `None` when they are not here, which the handler tells to
+/// those who may know.
+async fn target(app: &Arc<App>, parts: &Parts, asked: &Asked<'_>) -> Result<Option<Target>, ApiError> {
+    let Some(runtime) = asked.runtime() else { return Ok(None) };
+    let Ok(query) = super::query(parts) else { return Ok(None) };
+    match app.called_target(runtime, find(&query, "qualifier"), find(&query, "accountId")).await {
+        Ok(target) => Ok(Some(target)),
+        Err(error @ (ApiError::Store(_) | ApiError::Internal(_))) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The bearer token of a request.
+fn bearer(parts: &Parts, headers: &[(&str, &[u8])]) -> Option<String> {
+    let in_header = parts.headers.get(header::AUTHORIZATION).and_then(|value| {
+        let value = value.as_bytes();
+        let scheme = value.get(..7)?;
+        scheme
+            .eq_ignore_ascii_case(b"bearer ")
+            .then(|| String::from_utf8_lossy(&value[7..]).trim().to_owned())
+    });
+    // Browsers can set no header on an upgrade and send their token as a subprotocol.
+    let by_subprotocol =
+        || Subprotocols::parse(headers).ok().and_then(|offered| Some(offered.bearer?.as_str().to_owned()));
+    in_header.or_else(by_subprotocol)
 }
 
 fn headers(parts: &Parts) -> Vec<(&str, &[u8])> {
@@ -110,12 +194,31 @@ fn headers(parts: &Parts) -> Vec<(&str, &[u8])> {
     headers
 }
 
-fn request<'a>(parts: &'a Parts, headers: &'a [(&'a str, &'a [u8])], body: &'a [u8]) -> SignedRequest<'a> {
+fn request<'a>(
+    parts: &'a Parts,
+    headers: &'a [(&'a str, &'a [u8])],
+    payload_hash: PayloadHash<'a>,
+) -> SignedRequest<'a> {
     SignedRequest {
         method: parts.method.as_str(),
         raw_path: parts.uri.path(),
         raw_query: parts.uri.query().unwrap_or_default(),
         headers,
-        payload_hash: if body.is_empty() { PayloadHash::Empty } else { PayloadHash::Body(body) },
+        payload_hash,
+    }
+}
+
+/// What clients are told of a token that is refused.
+pub(super) fn token_refusal(error: &AuthorizeError) -> clamshell_wire::AwsError {
+    use clamshell_wire::{AwsError, ErrorCode};
+    match error {
+        AuthorizeError::Missing | AuthorizeError::ClaimMismatch { .. } => {
+            AwsError::new(ErrorCode::Unauthorized, error.to_string())
+        }
+        AuthorizeError::InvalidToken(_) => AwsError::new(ErrorCode::Unauthorized, "Invalid Bearer token"),
+        AuthorizeError::Unparseable => AwsError::new(ErrorCode::AccessDenied, error.to_string()),
+        AuthorizeError::ProviderUnreachable(_) => {
+            AwsError::new(ErrorCode::InternalServer, "The identity provider of the runtime cannot be reached")
+        }
     }
 }

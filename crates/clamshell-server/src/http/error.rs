@@ -8,6 +8,7 @@ use clamshell_store::StoreError;
 use clamshell_wire::{AwsError, ErrorCode, sigv4::SigV4Error};
 use thiserror::Error;
 
+use super::access::CallerError;
 use crate::{
     guest::GuestError,
     session::{CallError, ClaimError, StopError},
@@ -31,6 +32,25 @@ pub(crate) enum ApiError {
     /// The runtime takes another kind of credentials.
     #[error("authorization method mismatch")]
     AuthorizationMismatch,
+    /// The caller may not do this.
+    #[error("{principal} may not {action} on {resource}")]
+    NotAuthorized {
+        /// ARN of the caller.
+        principal: String,
+        /// What it asked to do.
+        action: String,
+        /// On what.
+        resource: String,
+    },
+    /// A bearer token is missing or refused.
+    #[error("bearer token is refused")]
+    Token(#[source] Box<CallerError>),
+    /// No such user or role.
+    #[error("no such user or role")]
+    PrincipalNotFound,
+    /// There is such a user or role already, or it cannot be removed.
+    #[error("user or role cannot be changed: {0}")]
+    PrincipalConflict(&'static str),
     /// The body is longer than the operation takes.
     #[error("body is too long")]
     BodyTooLong,
@@ -90,6 +110,11 @@ impl From<AwsError> for ApiError {
 }
 
 impl ApiError {
+    /// Value of the `WWW-Authenticate` header of the answer.
+    pub(crate) fn challenge(&self) -> Option<&str> {
+        if let Self::Token(refused) = self { refused.challenge.as_deref() } else { None }
+    }
+
     /// What the client is told.
     pub(crate) fn to_aws(&self) -> AwsError {
         match self {
@@ -107,6 +132,13 @@ impl ApiError {
                 "Authorization method mismatch. The agent is configured for a different authorization method \
                  than what was used in your request.",
             ),
+            Self::NotAuthorized { principal, action, resource } => AwsError::new(
+                ErrorCode::AccessDenied,
+                format!("User: {principal} is not authorized to perform: {action} on resource: {resource}"),
+            ),
+            Self::Token(refused) => super::auth::token_refusal(&refused.error),
+            Self::PrincipalNotFound => AwsError::new(ErrorCode::ResourceNotFound, "User or role not found"),
+            Self::PrincipalConflict(reason) => AwsError::new(ErrorCode::Conflict, *reason),
             Self::BodyTooLong => AwsError::cannot_parse("Request body is too long"),
             Self::BodyIncomplete => AwsError::cannot_parse("Request body is incomplete"),
             Self::RuntimeNotFound { runtime, qualifier } => AwsError::new(

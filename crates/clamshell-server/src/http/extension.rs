@@ -2,7 +2,7 @@
 
 mod attach;
 mod keys;
-pub(super) mod logs;
+mod principals;
 mod route;
 mod sessions;
 mod shells;
@@ -10,6 +10,7 @@ mod shells;
 use std::sync::Arc;
 
 use clamshell_domain::{SessionId, ShellId};
+use clamshell_store::PrincipalKind;
 use clamshell_wire::{AwsError, percent_decode, route::RouteError};
 use http::{Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
@@ -17,10 +18,13 @@ use serde_json::json;
 
 pub(crate) use keys::generate as generate_key;
 pub use route::EXTENSION_ROUTES;
+pub(super) use route::ExtensionRoute;
 use route::ExtensionRoute as Found;
 
 use super::{
-    ApiError, auth,
+    ApiError,
+    access::{Asked, Caller},
+    auth,
     response::{self, Body},
 };
 use crate::{
@@ -31,6 +35,7 @@ use crate::{
 /// A request of this API after authentication.
 struct Ask<'a> {
     app: &'a Arc<App>,
+    caller: Caller,
     query: Vec<(String, String)>,
     body: bytes::Bytes,
 }
@@ -58,12 +63,13 @@ pub(super) async fn handle(
         return Ok(response::json(StatusCode::OK, &health));
     }
     let query = super::query(&parts)?;
+    let asked = Asked::Extension(found, &params);
     if found == Found::Attach {
-        let connection = auth::authenticate_connection(app, &parts).await?;
+        let (_, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
         return attach::upgrade(app, parts, connection, &query, first, second).await;
     }
-    let body = auth::authenticate_body(app, &parts, body).await?;
-    let ask = Ask { app, query, body };
+    let (caller, body) = auth::authenticate_body(app, &parts, body, &asked).await?;
+    let ask = Ask { app, caller, query, body };
     match found {
         Found::Health | Found::Attach => Err(ApiError::Internal("route was served before")),
         Found::Server => server(&ask).await,
@@ -83,12 +89,23 @@ pub(super) async fn handle(
         Found::ReadLog => shells::log(&ask, first, second).await,
         Found::PaintScreen => shells::screen(&ask, first, second).await,
         Found::Export => shells::export(&ask, first, second).await,
-        Found::ReadRuntimeLogs => logs::read(&ask).await,
         Found::ListKeys => keys::list(&ask).await,
         Found::CreateKey => keys::create(&ask).await,
         Found::EnableKey => keys::set_active(&ask, first, true).await,
         Found::DisableKey => keys::set_active(&ask, first, false).await,
         Found::RemoveKey => keys::remove(&ask, first).await,
+        Found::ListUsers => principals::list(&ask, PrincipalKind::User).await,
+        Found::CreateUser => principals::create(&ask, PrincipalKind::User).await,
+        Found::ShowUser => principals::show(&ask, PrincipalKind::User, first).await,
+        Found::RemoveUser => principals::remove(&ask, PrincipalKind::User, first).await,
+        Found::PutUserPolicy => principals::put_policy(&ask, PrincipalKind::User, first, second).await,
+        Found::RemoveUserPolicy => principals::remove_policy(&ask, PrincipalKind::User, first, second).await,
+        Found::ListRoles => principals::list(&ask, PrincipalKind::Role).await,
+        Found::CreateRole => principals::create(&ask, PrincipalKind::Role).await,
+        Found::ShowRole => principals::show(&ask, PrincipalKind::Role, first).await,
+        Found::RemoveRole => principals::remove(&ask, PrincipalKind::Role, first).await,
+        Found::PutRolePolicy => principals::put_policy(&ask, PrincipalKind::Role, first, second).await,
+        Found::RemoveRolePolicy => principals::remove_policy(&ask, PrincipalKind::Role, first, second).await,
     }
 }
 

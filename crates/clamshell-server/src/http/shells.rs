@@ -28,7 +28,7 @@ pub(super) async fn upgrade(
     request: ApiRequest<'_>,
     connection: Connection,
 ) -> Result<Response<Body>, ApiError> {
-    let ApiRequest { app, parts, request_id, params } = request;
+    let ApiRequest { app, parts, request_id, params, .. } = request;
     let query = super::query(&parts)?;
     let named: Vec<(&str, &[u8])> =
         parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

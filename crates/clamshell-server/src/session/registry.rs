@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
-use crate::logs::Logs;
+use crate::{logs::Logs, roles::RoleIssuer};
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
 const FIND_AT_ONCE: usize = 16;
@@ -36,6 +36,7 @@ pub(crate) struct Registry {
     pub(super) sessions_dir: PathBuf,
     pub(super) standby: StandbySlot,
     pub(super) standby_wanted: bool,
+    pub(super) roles: RoleIssuer,
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
     trash_dir: PathBuf,
@@ -62,6 +63,8 @@ pub(crate) struct RegistryParts {
     pub(crate) storage_retention_ms: u64,
     /// Whether a sandbox is made ahead.
     pub(crate) standby: bool,
+    /// Makes credentials of execution roles.
+    pub(crate) roles: RoleIssuer,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -90,6 +93,7 @@ impl Registry {
             sessions_dir: parts.data_dir.join("sessions"),
             standby: StandbySlot::default(),
             standby_wanted: parts.standby,
+            roles: parts.roles,
             trash_dir: parts.data_dir.join("trash"),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
         });
@@ -146,6 +150,11 @@ impl Registry {
             (record.created_at_ms, record.storage_id)
         });
         sessions
+    }
+
+    /// All of them, in no order.
+    pub(super) fn list_unordered(&self) -> Vec<Arc<Session>> {
+        self.map().values().cloned().collect()
     }
 
     /// Drivers by name.

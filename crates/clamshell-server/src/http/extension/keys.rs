@@ -1,18 +1,25 @@
 //! Access keys: create, list, disable, enable, remove.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use clamshell_domain::{AccessKey, AccessKeyId, AccessKeyStatus};
-use clamshell_store::{ChangeAccessKeyError, Secret};
+use clamshell_store::{ChangeAccessKeyError, ChangePrincipalError, PrincipalKind, PrincipalRecord, Secret};
 use clamshell_wire::AwsError;
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Ask;
+use super::{
+    Ask,
+    principals::{ADMINISTRATOR, refused as refused_user},
+};
 use crate::{
     app::App,
     http::{
-        ApiError, chain,
+        ApiError,
+        access::{self, Demand, ROOT},
+        chain,
         response::{self, Body},
     },
     time::rfc3339,
@@ -28,6 +35,9 @@ const USER_NAME_CHARS_MAX: usize = 128;
 #[serde(rename_all = "camelCase")]
 struct CreateKey {
     user_name: Option<String>,
+    /// Refuse when there is no such user, in place of making one that may do everything.
+    #[serde(default)]
+    existing_user: bool,
 }
 
 pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
@@ -37,7 +47,7 @@ pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
 
 pub(super) async fn create(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
     let asked: CreateKey = if ask.body.is_empty() {
-        CreateKey { user_name: None }
+        CreateKey { user_name: None, existing_user: false }
     } else {
         serde_json::from_slice(&ask.body).map_err(|_| AwsError::cannot_parse("The body is not valid JSON"))?
     };
@@ -48,6 +58,7 @@ pub(super) async fn create(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
             AwsError::invalid_field("userName", "Member must have 1 to 128 printable characters").into()
         );
     }
+    ensure_user(ask, &user_name, asked.existing_user).await?;
     let (key, secret) = new_key(ask.app, user_name);
     ask.app.store.insert_access_key(&ask.app.master_key, &key, &secret).await.map_err(|error| {
         tracing::error!(error = chain(&error), "access key was not stored");
@@ -57,6 +68,33 @@ pub(super) async fn create(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
     let mut value = view(&key);
     value["secretAccessKey"] = json!(secret.expose_text());
     Ok(response::json(StatusCode::CREATED, &value))
+}
+
+/// A key for nobody yet known makes its user, who then may do everything: what keys could do before there were policies.
+/// Only who may give such a policy to a user gets that.
+async fn ensure_user(ask: &Ask<'_>, name: &str, must_exist: bool) -> Result<(), ApiError> {
+    if name == ROOT || ask.app.store.principal(PrincipalKind::User, name).await?.is_some() {
+        return Ok(());
+    }
+    if must_exist {
+        return Err(ApiError::PrincipalNotFound);
+    }
+    for action in ["clamshell:CreateUser", "clamshell:PutUserPolicy"] {
+        access::authorize(ask.app, &ask.caller, &Demand::new(action, vec![ask.app.user_arn(name)])).await?;
+    }
+    let (policy, text) = ADMINISTRATOR;
+    let record = PrincipalRecord {
+        kind: PrincipalKind::User,
+        name: name.to_owned(),
+        description: String::new(),
+        created_at_ms: ask.app.now_ms(),
+        policies: BTreeMap::from([(policy.to_owned(), text.to_owned())]),
+    };
+    match ask.app.store.insert_principal(&record).await {
+        // Somebody else made it a moment ago.
+        Ok(()) | Err(ChangePrincipalError::AlreadyExists) => Ok(()),
+        Err(error) => Err(refused_user(error)),
+    }
 }
 
 /// A fresh key pair, not stored yet.

@@ -6,7 +6,7 @@ macro_rules! routes {
     ($($name:ident $method:literal $path:literal,)*) => {
         /// A call of the extension API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum ExtensionRoute {
+        pub(crate) enum ExtensionRoute {
             $(
                 #[doc = concat!("`", $method, " ", $path, "`")]
                 $name,
@@ -37,12 +37,23 @@ routes! {
     PaintScreen "GET" "/sessions/{sessionId}/shells/{shellId}/screen",
     Export "GET" "/sessions/{sessionId}/shells/{shellId}/export",
     Attach "GET" "/sessions/{sessionId}/shells/{shellId}/attach",
-    ReadRuntimeLogs "GET" "/logs",
     ListKeys "GET" "/keys",
     CreateKey "POST" "/keys",
     EnableKey "POST" "/keys/{accessKeyId}/enable",
     DisableKey "POST" "/keys/{accessKeyId}/disable",
     RemoveKey "DELETE" "/keys/{accessKeyId}",
+    ListUsers "GET" "/users",
+    CreateUser "POST" "/users",
+    ShowUser "GET" "/users/{userName}",
+    RemoveUser "DELETE" "/users/{userName}",
+    PutUserPolicy "PUT" "/users/{userName}/policies/{policyName}",
+    RemoveUserPolicy "DELETE" "/users/{userName}/policies/{policyName}",
+    ListRoles "GET" "/roles",
+    CreateRole "POST" "/roles",
+    ShowRole "GET" "/roles/{roleName}",
+    RemoveRole "DELETE" "/roles/{roleName}",
+    PutRolePolicy "PUT" "/roles/{roleName}/policies/{policyName}",
+    RemoveRolePolicy "DELETE" "/roles/{roleName}/policies/{policyName}",
 }
 
 /// Finds the call of a request, and the parameters of its path in order.

@@ -54,7 +54,12 @@ impl Registry {
                 }
                 // The agent goes on; what it is being asked may end meanwhile.
                 () = registry.shutdown.cancelled() => return agent.pool.close(),
-                end = registry.watch_agent(&session, compute, &agent) => end,
+                end = async {
+                    if let Some(reason) = registry.keep_credentials(&session, &compute).await {
+                        agent.log.note(reason);
+                    }
+                    registry.watch_agent(&session, compute, &agent).await
+                } => end,
             };
             agent.over(end.error);
             tracing::info!(session = %session.key().session_id, reason = end.message, "agent is over");

@@ -1,0 +1,210 @@
+//! Who may do what: the one place where a verified caller is allowed an operation or refused.
+//!
+//! `auth.rs` makes a [`Caller`] of valid credentials and asks [`admit`] at once, so that no handler gets the body of a
+//! request, or its connection, that is not allowed. What a call needs is in `access/demands.rs`.
+
+mod callers;
+mod demands;
+mod policies;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use clamshell_identity::{
+    jwt::TokenIdentity,
+    policy::{Check, Decision, Document, PrincipalKind, Request, evaluate, evaluate_all},
+};
+use http::{header, request::Parts};
+
+pub(crate) use callers::{CallerError, Identity, ROOT, Session};
+pub(crate) use clamshell_identity::policy::Principal;
+use demands::demands;
+pub(crate) use demands::{Asked, Demand};
+pub(crate) use policies::PolicyCache;
+
+use super::ApiError;
+use crate::app::{App, Target};
+
+/// Characters of a user agent that policies see.
+const USER_AGENT_CHARS_MAX: usize = 512;
+
+/// Where a connection comes from; in the extensions of each of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// Address of the other side.
+    pub(crate) address: IpAddr,
+    /// Whether it speaks TLS.
+    pub(crate) secure: bool,
+}
+
+/// Who calls, verified. Made by `auth.rs` alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    /// Policies of the user or role.
+    policies: Arc<Vec<Document>>,
+    /// What a bearer token said.
+    token: Option<Arc<TokenIdentity>>,
+    /// Condition keys that are the same for all that this request asks.
+    context: Arc<BTreeMap<String, Vec<String>>>,
+    /// The runtime and endpoint that a call of the data plane names, where they are there.
+    target: Option<Target>,
+}
+
+impl Caller {
+    /// Identity that the token of a runtime with a JWT authorizer gave; `None` for signed requests.
+    pub(crate) fn token(&self) -> Option<&TokenIdentity> {
+        self.token.as_deref()
+    }
+
+    /// The user that the token speaks for.
+    pub(crate) fn token_subject(&self) -> Option<&str> {
+        self.token.as_ref()?.subject.as_deref()
+    }
+
+    /// The runtime and endpoint that the call names, as they were when it was allowed; `None` when they are not there.
+    pub(crate) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+}
+
+/// Makes the caller of an identity and checks that it may do what is asked. `body` is the verified body, for what is only
+/// said there; empty for bodies that are streamed.
+///
+/// # Errors
+/// [`ApiError::NotAuthorized`].
+pub(super) async fn admit(
+    app: &Arc<App>,
+    parts: &Parts,
+    asked: &Asked<'_>,
+    identity: Identity,
+    target: Option<Target>,
+    body: &[u8],
+) -> Result<Caller, ApiError> {
+    let context = Arc::new(context(app, parts, &identity));
+    let policies = policies::of_identity(app, &identity).await?;
+    let Identity { principal, token, .. } = identity;
+    let caller = Caller { principal, policies, token, context, target };
+    for demand in demands(app, parts, asked, &caller, body).await? {
+        authorize(app, &caller, &demand).await?;
+    }
+    Ok(caller)
+}
+
+/// Whether `caller` may do what `demand` says: every one of its resources must allow it, and none may deny it.
+///
+/// # Errors
+/// [`ApiError::NotAuthorized`].
+pub(crate) async fn authorize(app: &Arc<App>, caller: &Caller, demand: &Demand) -> Result<(), ApiError> {
+    let mut found = Vec::with_capacity(demand.resources.len());
+    for resource in &demand.resources {
+        let attached = policies::of_resource(app, resource).await?;
+        let mut request = Request::new(demand.action.clone(), resource.clone(), caller.principal.clone());
+        request.context.clone_from(&caller.context);
+        for (key, value) in &attached.tags {
+            request.set(&format!("aws:ResourceTag/{key}"), [value.as_str()]);
+        }
+        for (key, value) in &demand.request_tags {
+            request.set(&format!("aws:RequestTag/{key}"), [value.as_str()]);
+        }
+        if !demand.tag_keys.is_empty() {
+            request.set("aws:TagKeys", demand.tag_keys.iter().map(String::as_str));
+        }
+        found.push((request, attached));
+    }
+    let identity: Vec<&Document> = caller.policies.iter().collect();
+    let refused = |resource: &str| ApiError::NotAuthorized {
+        principal: match caller.principal.arn.as_str() {
+            "" => "anonymous".to_owned(),
+            arn => arn.to_owned(),
+        },
+        action: demand.action.clone(),
+        resource: resource.to_owned(),
+    };
+    let attached: Vec<Vec<&Document>> =
+        found.iter().map(|(_, attached)| attached.policy.iter().collect()).collect();
+    let mut checks = Vec::with_capacity(found.len());
+    for ((request, attached), policies) in found.iter().zip(&attached) {
+        // A caller with a token is nobody that IAM knows: the token let it in, and a policy of the resource, where there is
+        // one, must do so as well.
+        if caller.principal.kind == PrincipalKind::Anonymous && attached.policy.is_none() {
+            continue;
+        }
+        checks.push(Check { request, resource: policies.as_slice() });
+    }
+    for check in &checks {
+        let decision = evaluate(check.request, &identity, check.resource);
+        if decision == Decision::ExplicitDeny || (decision == Decision::ImplicitDeny && !demand.unless_denied)
+        {
+            return Err(refused(&check.request.resource));
+        }
+    }
+    // The same once more as a whole, so that a demand without any resource allows nothing.
+    let nothing_to_check = caller.principal.kind == PrincipalKind::Anonymous && checks.is_empty();
+    if nothing_to_check || demand.unless_denied || evaluate_all(&checks, &identity) == Decision::Allow {
+        Ok(())
+    } else {
+        Err(refused("*"))
+    }
+}
+
+fn context(app: &App, parts: &Parts, identity: &Identity) -> BTreeMap<String, Vec<String>> {
+    let mut request = Request::new("", "*", identity.principal.clone());
+    let now_ms = app.now_ms();
+    request.set("aws:CurrentTime", [crate::time::rfc3339(now_ms)]);
+    request.set("aws:EpochTime", [(now_ms / 1000).to_string()]);
+    request.set("aws:RequestedRegion", [app.region.to_string()]);
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        request.set("aws:SourceIp", [peer.address.to_canonical().to_string()]);
+        request.set("aws:SecureTransport", [peer.secure.to_string()]);
+    }
+    let text = |name: &header::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(agent) = text(&header::USER_AGENT) {
+        request.set("aws:UserAgent", [agent.chars().take(USER_AGENT_CHARS_MAX).collect::<String>()]);
+    }
+    if let Some(referer) = text(&header::REFERER) {
+        request.set("aws:Referer", [referer.chars().take(USER_AGENT_CHARS_MAX).collect::<String>()]);
+    }
+    if let Some(user) = parts.headers.get(clamshell_wire::headers::USER_ID).and_then(|id| id.to_str().ok()) {
+        request.set("bedrock-agentcore:userid", [user]);
+    }
+    let principal = &identity.principal;
+    if principal.kind != PrincipalKind::Anonymous {
+        // Of a role's session, conditions see the role.
+        let arn = match &principal.kind {
+            PrincipalKind::RoleSession { role_arn } => role_arn,
+            _ => &principal.arn,
+        };
+        request.set("aws:PrincipalArn", [arn.as_str()]);
+        request.set("aws:PrincipalAccount", [principal.account.as_str()]);
+        request.set(
+            "aws:PrincipalType",
+            [match &principal.kind {
+                PrincipalKind::Root => "Account",
+                PrincipalKind::User => "User",
+                PrincipalKind::RoleSession { .. } => "AssumedRole",
+                PrincipalKind::Service => "Service",
+                PrincipalKind::Anonymous => "Anonymous",
+            }],
+        );
+        request.set("aws:userid", [identity.user_id.as_str()]);
+    }
+    if principal.kind == PrincipalKind::User {
+        request.set("aws:username", [identity.user_id.as_str()]);
+    }
+    if let Some(token) = &identity.token {
+        for claim in ["iss", "sub", "aud", "scope", "client_id"] {
+            let values: Vec<&str> = match token.claims.get(claim) {
+                Some(serde_json::Value::String(text)) if claim == "scope" => {
+                    text.split_whitespace().collect()
+                }
+                Some(serde_json::Value::String(text)) => vec![text.as_str()],
+                Some(serde_json::Value::Array(items)) => {
+                    items.iter().filter_map(|item| item.as_str()).collect()
+                }
+                _ => continue,
+            };
+            request.set(&format!("bedrock-agentcore:InboundJwtClaim/{claim}"), values);
+        }
+    }
+    request.context
+}
