@@ -179,6 +179,12 @@ impl RuntimeId {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         Self(format!("{name}-{}", random_text(entropy, ALPHABET, 10)))
     }
+
+    /// A new id for an endpoint of this name: the service gives both the same form.
+    pub fn generate_for_endpoint(name: &EndpointName, entropy: &dyn Entropy) -> Self {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        Self(format!("{name}-{}", random_text(entropy, ALPHABET, 10)))
+    }
 }
 
 impl EndpointName {

@@ -233,6 +233,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether its version was ever of use.
+    pub fn has_live_version(&self) -> bool {
+        !matches!(self.status, ResourceStatus::Creating | ResourceStatus::CreateFailed)
+    }
+
     /// Whether calls may go through it: it has a version that was made ready, and is not being removed.
     pub fn is_callable(&self) -> bool {
         match self.status {

@@ -10,12 +10,18 @@ use clamshell_domain::{
     RuntimeId, RuntimeName, SessionId, SessionKey,
 };
 use clamshell_identity::{jwt::Verifier, role_session::SealingKey};
+use clamshell_sandbox::image::ImageStore;
 use clamshell_store::{MasterKey, Secret, Store};
 use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config, connections::Connections, http::{ApiError, PolicyCache}, logs::Logs, session::Registry,
+    config::Config,
+    connections::Connections,
+    control::Control,
+    http::{ApiError, ControlError, PolicyCache},
+    logs::Logs,
+    session::Registry,
 };
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this
@@ -42,6 +48,9 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) master_key: MasterKey,
     pub(crate) registry: Arc<Registry>,
+    /// Root file systems, shared with the native driver.
+    pub(crate) images: Arc<ImageStore>,
+    pub(crate) control: Control,
     pub(crate) logs: Arc<Logs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -206,6 +215,9 @@ impl App {
         endpoint: EndpointName,
     ) -> Result<Option<Target>, ApiError> {
         let Some(found) = self.store.endpoint(runtime_id, &endpoint).await? else { return Ok(None) };
+        if !found.is_callable() {
+            return Err(ControlError::NotReady { status: found.status }.into());
+        }
         let runtime = self.store.runtime(runtime_id, Some(found.version)).await?;
         Ok(runtime.map(|runtime| Target { runtime: Arc::new(runtime), endpoint }))
     }

@@ -14,7 +14,8 @@ use clamshell_sandbox::image::registry::Registries;
 use serde::Deserialize;
 use thiserror::Error;
 
-use self::artifacts::{FileBucket, FileRegistry, artifact};
+pub(crate) use self::artifacts::artifact;
+use self::artifacts::{FileBucket, FileRegistry};
 use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
@@ -121,6 +122,13 @@ pub struct Config {
     pub allow_private_identity_providers: bool,
     /// Whether one sandbox is made ahead for the next new session.
     pub standby: bool,
+    /// Whether calls that make runtimes may name images that lie on this machine, this machine's own system among them.
+    /// Whoever may then sees every file that the image named has.
+    pub allow_local_images: bool,
+    /// Root file system below code zips.
+    pub code_base_image: Artifact,
+    /// Whether a session that starts with another version of its runtime finds its workspace as it was.
+    pub keep_workspace_across_versions: bool,
 }
 
 /// The configuration cannot be used.
@@ -163,6 +171,9 @@ struct File {
     storage_retention_days: Option<u64>,
     drain_timeout_s: Option<u64>,
     standby: Option<bool>,
+    allow_local_images: Option<bool>,
+    code_base_image: Option<String>,
+    keep_workspace_across_versions: Option<bool>,
     allow_private_identity_providers: Option<bool>,
     tls: Option<FileTls>,
     limits: FileLimits,
@@ -331,6 +342,10 @@ impl Config {
             )?,
             drain_timeout_ms: millis("drain_timeout_s", file.drain_timeout_s, 10, 1000)?,
             standby: file.standby.unwrap_or(true),
+            // Who reaches a loopback address with a key of this server is on this machine already.
+            allow_local_images: file.allow_local_images.unwrap_or_else(|| is_loopback(listen.ip())),
+            code_base_image: base_image(file.code_base_image.as_deref().unwrap_or("host"))?,
+            keep_workspace_across_versions: file.keep_workspace_across_versions.unwrap_or(true),
             allow_private_identity_providers: file.allow_private_identity_providers.unwrap_or(false),
         })
     }
@@ -377,6 +392,13 @@ impl FileRuntime {
             limits: self.limits.over(limits),
         })
     }
+}
+
+fn base_image(text: &str) -> Result<Artifact, ConfigError> {
+    artifact(text).ok_or_else(|| ConfigError::Value {
+        key: "code_base_image",
+        reason: format!("`{text}` is not host, dir:/PATH, oci:/PATH[#REFERENCE] or the name of an image"),
+    })
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {

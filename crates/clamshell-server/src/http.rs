@@ -4,21 +4,26 @@
 mod access;
 mod auth;
 mod commands;
+mod control_error;
+mod endpoints;
 mod error;
 mod extension;
+mod idempotency;
 mod pages;
 mod relay;
+mod resource_policies;
 mod response;
 mod runtimes;
 mod shells;
 mod stop;
+mod tags;
 mod upgrade;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use clamshell_wire::{
-    Operation,
+    Input, Operation, RequestParts, decode,
     route::{self, PathParams, Route, RouteError},
 };
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
@@ -27,9 +32,11 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub(crate) use control_error::ControlError;
 pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
+pub(crate) use idempotency::ANSWER_MS;
 pub(crate) use access::{Peer, PolicyCache};
 use access::{Asked, Caller};
 use response::Body;
@@ -128,39 +135,75 @@ impl ApiRequest<'_> {
                 let body = self.signed_body(body).await?;
                 stop::stop(self, &body).await
             }
+            Operation::CreateAgentRuntime => {
+                let body = self.signed_body(body).await?;
+                runtimes::create(self, &body).await
+            }
             Operation::GetAgentRuntime => {
-                self.signed_body(body).await?;
-                runtimes::get(self).await
+                let body = self.signed_body(body).await?;
+                runtimes::get(self, &body).await
+            }
+            Operation::UpdateAgentRuntime => {
+                let body = self.signed_body(body).await?;
+                runtimes::update(self, &body).await
+            }
+            Operation::DeleteAgentRuntime => {
+                let body = self.signed_body(body).await?;
+                runtimes::delete(self, &body).await
             }
             Operation::ListAgentRuntimes => {
-                self.signed_body(body).await?;
-                runtimes::list(self).await
+                let body = self.signed_body(body).await?;
+                runtimes::list(self, &body).await
             }
             Operation::ListAgentRuntimeVersions => {
-                self.signed_body(body).await?;
-                runtimes::list_versions(self).await
+                let body = self.signed_body(body).await?;
+                runtimes::list_versions(self, &body).await
+            }
+            Operation::CreateAgentRuntimeEndpoint => {
+                let body = self.signed_body(body).await?;
+                endpoints::create(self, &body).await
             }
             Operation::GetAgentRuntimeEndpoint => {
-                self.signed_body(body).await?;
-                runtimes::get_endpoint(self).await
+                let body = self.signed_body(body).await?;
+                endpoints::get(self, &body).await
+            }
+            Operation::UpdateAgentRuntimeEndpoint => {
+                let body = self.signed_body(body).await?;
+                endpoints::update(self, &body).await
+            }
+            Operation::DeleteAgentRuntimeEndpoint => {
+                let body = self.signed_body(body).await?;
+                endpoints::delete(self, &body).await
             }
             Operation::ListAgentRuntimeEndpoints => {
-                self.signed_body(body).await?;
-                runtimes::list_endpoints(self).await
+                let body = self.signed_body(body).await?;
+                endpoints::list(self, &body).await
             }
-            Operation::CreateAgentRuntime
-            | Operation::UpdateAgentRuntime
-            | Operation::DeleteAgentRuntime
-            | Operation::CreateAgentRuntimeEndpoint
-            | Operation::UpdateAgentRuntimeEndpoint
-            | Operation::DeleteAgentRuntimeEndpoint
-            | Operation::TagResource
-            | Operation::UntagResource
-            | Operation::ListTagsForResource
-            | Operation::PutResourcePolicy
-            | Operation::GetResourcePolicy
-            | Operation::DeleteResourcePolicy
-            | Operation::InvokeAgentRuntime
+            Operation::TagResource => {
+                let body = self.signed_body(body).await?;
+                tags::tag(self, &body).await
+            }
+            Operation::UntagResource => {
+                let body = self.signed_body(body).await?;
+                tags::untag(self, &body).await
+            }
+            Operation::ListTagsForResource => {
+                let body = self.signed_body(body).await?;
+                tags::list(self, &body).await
+            }
+            Operation::PutResourcePolicy => {
+                let body = self.signed_body(body).await?;
+                resource_policies::put(self, &body).await
+            }
+            Operation::GetResourcePolicy => {
+                let body = self.signed_body(body).await?;
+                resource_policies::get(self, &body).await
+            }
+            Operation::DeleteResourcePolicy => {
+                let body = self.signed_body(body).await?;
+                resource_policies::delete(self, &body).await
+            }
+            Operation::InvokeAgentRuntime
             | Operation::GetAgentCard
             | Operation::GetRuntimeProtectedResourceMetadata
             | Operation::InvokeAgentRuntimeWithWebSocketStream => {
@@ -202,6 +245,17 @@ impl ApiRequest<'_> {
         std::str::from_utf8(value.as_bytes()).map(Some).map_err(|_| {
             clamshell_wire::AwsError::invalid_field("runtimeSessionId", "Member must be UTF-8 text").into()
         })
+    }
+
+    /// The input of the operation, held to every limit of the model.
+    ///
+    /// # Errors
+    /// A `ValidationException` that names what is wrong.
+    fn input<T: Input>(&self, body: &Bytes) -> Result<T, ApiError> {
+        let query = self.query()?;
+        let header = |name: &str| self.parts.headers.get(name).map(HeaderValue::as_bytes);
+        let parts = RequestParts { path: &self.params, query: &query, header: &header, body };
+        decode(&parts).map_err(|error| ApiError::Wire(error.aws_error()))
     }
 
     /// The query, decoded.

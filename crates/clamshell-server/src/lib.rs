@@ -5,6 +5,7 @@
 mod app;
 mod config;
 mod connections;
+mod control;
 mod environment;
 mod guest;
 mod http;

@@ -33,6 +33,7 @@ use crate::{
     app::App,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     connections::Connections,
+    control::{self, Control},
     http, images,
     local::{ServerInfo, own_build, write_server_info},
     logs::Logs,
@@ -69,7 +70,7 @@ const BUFFER_BYTES_MAX: usize = 128 * 1024;
 const OCI_RUNTIMES: [&str; 2] = ["runc", "crun"];
 
 /// Name of the runtime that the first start makes.
-const DEFAULT_RUNTIME: &str = "default";
+pub(crate) const DEFAULT_RUNTIME: &str = "default";
 
 /// The server cannot start or go on.
 #[derive(Debug, Error)]
@@ -181,7 +182,8 @@ impl Server {
                 Some(TlsAcceptor::from(made))
             }
         };
-        let drivers = drivers(&config, &image_store(&config));
+        let images = image_store(&config);
+        let drivers = drivers(&config, &images);
         let named = config.runtimes.iter().filter_map(|declared| declared.driver.as_ref());
         if let Some(driver) = named.chain([&config.driver]).find(|driver| !drivers.contains_key(*driver)) {
             let mut known: Vec<_> = drivers.keys().cloned().collect();
@@ -204,6 +206,7 @@ impl Server {
             data_dir: data_dir.clone(),
             storage_retention_ms: config.storage_retention_ms,
             standby: config.standby,
+            keep_workspace: config.keep_workspace_across_versions,
             roles: RoleIssuer { account: account.account_id.clone(), key: Arc::clone(&sealing_key) },
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
@@ -217,6 +220,8 @@ impl Server {
             master_key,
             registry,
             logs,
+            images,
+            control: Control::default(),
             clock,
             entropy,
             tasks,
@@ -271,6 +276,7 @@ impl Server {
         tracing::info!(endpoint, "listening");
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
+        app.tasks.spawn(control::reconcile(Arc::clone(&app)));
         app.tasks.spawn(Arc::clone(&app.logs).keep_tidy(app.shutdown.clone()));
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();

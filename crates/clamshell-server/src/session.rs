@@ -14,6 +14,7 @@ mod nameless;
 mod provision;
 mod reaper;
 mod registry;
+mod removal;
 mod shells;
 mod standby;
 pub(crate) mod tree;

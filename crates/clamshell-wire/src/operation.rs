@@ -65,11 +65,23 @@ macro_rules! operations {
 impl Operation {
     /// The operations this server executes; the others answer `UnknownOperationException`.
     pub const EXECUTED: &'static [Self] = &[
+        Self::CreateAgentRuntime,
         Self::ListAgentRuntimes,
         Self::GetAgentRuntime,
+        Self::UpdateAgentRuntime,
+        Self::DeleteAgentRuntime,
         Self::ListAgentRuntimeVersions,
+        Self::CreateAgentRuntimeEndpoint,
         Self::ListAgentRuntimeEndpoints,
         Self::GetAgentRuntimeEndpoint,
+        Self::UpdateAgentRuntimeEndpoint,
+        Self::DeleteAgentRuntimeEndpoint,
+        Self::TagResource,
+        Self::UntagResource,
+        Self::ListTagsForResource,
+        Self::PutResourcePolicy,
+        Self::GetResourcePolicy,
+        Self::DeleteResourcePolicy,
         Self::StopRuntimeSession,
         Self::InvokeAgentRuntimeCommand,
         Self::InvokeAgentRuntimeCommandShell,

@@ -122,7 +122,7 @@ fn bucket(name: &str, table: FileBucket, region: Option<&str>) -> Result<BucketS
 }
 
 /// `host`, `dir:/PATH`, `oci:/PATH[#REFERENCE]`, `docker:REFERENCE` or a reference as it is.
-pub(super) fn artifact(text: &str) -> Option<Artifact> {
+pub(crate) fn artifact(text: &str) -> Option<Artifact> {
     let absolute = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_absolute());
     match text.split_once(':') {
         None if text == "host" => Some(Artifact::Host),

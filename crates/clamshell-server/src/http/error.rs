@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::access::CallerError;
 use crate::{
     guest::GuestError,
+    http::ControlError,
     session::{CallError, ClaimError, StopError},
 };
 
@@ -92,6 +93,9 @@ pub(crate) enum ApiError {
     /// The request is not a WebSocket upgrade, or not one we speak.
     #[error("not a WebSocket upgrade: {0}")]
     Upgrade(&'static str),
+    /// The control plane does not make a change.
+    #[error("change is refused")]
+    Control(#[from] ControlError),
     /// The store failed.
     #[error("store failed")]
     Store(#[from] StoreError),
@@ -160,6 +164,7 @@ impl ApiError {
             ),
             Self::Guest(error) => guest(error),
             Self::Upgrade(reason) => AwsError::cannot_parse(*reason),
+            Self::Control(error) => control(error),
             Self::Store(_) | Self::Log(_) | Self::Internal(_) => internal(),
         }
     }
@@ -167,6 +172,60 @@ impl ApiError {
 
 fn internal() -> AwsError {
     AwsError::new(ErrorCode::InternalServer, "An internal error occurred")
+}
+
+fn control(error: &ControlError) -> AwsError {
+    let conflict = |message: String| AwsError::new(ErrorCode::Conflict, message);
+    let not_found = |message: String| AwsError::new(ErrorCode::ResourceNotFound, message);
+    match error {
+        ControlError::NameTaken { name } => {
+            conflict(format!("An agent runtime with the name '{name}' already exists"))
+        }
+        ControlError::EndpointNameTaken { name } => {
+            conflict(format!("An endpoint with the name '{name}' already exists for this agent runtime"))
+        }
+        ControlError::InProgress { what, status } => conflict(format!(
+            "The {what} is in status {}; try again when the operation has ended",
+            status.as_str()
+        )),
+        ControlError::BeingDeleted => conflict("The agent runtime is being deleted".to_owned()),
+        ControlError::Changed => conflict("The agent runtime was changed by another request".to_owned()),
+        ControlError::Declared { name } => conflict(format!(
+            "The agent runtime '{name}' is declared in the configuration of this server and is changed there"
+        )),
+        ControlError::Quota { what, most } => AwsError::new(
+            ErrorCode::ServiceQuotaExceeded,
+            format!("The number of {what} has reached the limit of {most}"),
+        ),
+        ControlError::VersionNotFound { version } => {
+            not_found(format!("The agent runtime has no version {version}"))
+        }
+        ControlError::VersionNotReady { version, status } => {
+            conflict(format!("Version {version} of the agent runtime is in status {status}, not READY"))
+        }
+        ControlError::OnlyVersion => conflict(
+            "The only version of an agent runtime cannot be deleted; delete the agent runtime".to_owned(),
+        ),
+        ControlError::VersionHasEndpoint { version, endpoint } => {
+            conflict(format!("Version {version} is the version of endpoint '{endpoint}'"))
+        }
+        ControlError::VersionHasSessions { version } => {
+            conflict(format!("Sessions are running with version {version}; stop them first"))
+        }
+        ControlError::DefaultStays => {
+            conflict("The DEFAULT endpoint is deleted together with its agent runtime".to_owned())
+        }
+        ControlError::DefaultFollows => {
+            conflict("The DEFAULT endpoint follows the newest version of its agent runtime".to_owned())
+        }
+        ControlError::ResourceNotFound { arn } => not_found(format!("Resource '{arn}' not found")),
+        ControlError::NoPolicy { arn } => not_found(format!("Resource '{arn}' has no policy")),
+        ControlError::Policy(error) => AwsError::invalid_field("policy", &error.to_string()),
+        ControlError::NotReady { status } => AwsError::new(
+            ErrorCode::Validation,
+            format!("The agent runtime is not READY: its endpoint is in status {}", status.as_str()),
+        ),
+    }
 }
 
 fn in_progress() -> AwsError {

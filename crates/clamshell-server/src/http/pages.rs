@@ -1,99 +1,95 @@
 //! Pages of the control plane's lists (`runtime.md` 2.4): `maxResults` and `nextToken` in the query.
 //!
-//! The token is the name of the last item of the page before, so no state is kept between pages.
+//! Newest first. The token says where the page before ended, by the place of its last item, so no state is kept between
+//! pages and items may come and go: what was there all the time is listed once.
 
-use clamshell_wire::{AwsError, query::find};
+use clamshell_wire::AwsError;
 
 /// Items of a page, unless the caller wants fewer.
 const RESULTS_MAX: usize = 100;
 
-/// One page of `items`, and the token of the next one when there are more. `name` tells an item's name.
+/// Place of an item: when it was made, and what tells it from others of that time.
+type Place = (u64, String);
+
+/// One page of `items`, greatest place first, and the token of the next one when there are more.
 ///
 /// # Errors
-/// A `ValidationException` for a number out of bounds and for a token that no page of this list gave.
+/// A `ValidationException` for a token that no page could have given.
 pub(super) fn page<T>(
-    items: Vec<T>,
-    query: &[(String, String)],
-    name: impl Fn(&T) -> String,
+    mut items: Vec<T>,
+    max_results: Option<i32>,
+    next_token: Option<&str>,
+    place: impl Fn(&T) -> Place,
 ) -> Result<(Vec<T>, Option<String>), AwsError> {
-    let results = match find(query, "maxResults") {
-        None => RESULTS_MAX,
-        Some(text) => results(text)?,
-    };
-    let start = match find(query, "nextToken") {
+    let results = max_results.and_then(|most| usize::try_from(most).ok()).unwrap_or(RESULTS_MAX);
+    let results = results.clamp(1, RESULTS_MAX);
+    items.sort_by_cached_key(|item| std::cmp::Reverse(place(item)));
+    let start = match next_token {
         None => 0,
         Some(token) => {
-            let last = items.iter().position(|item| name(item) == token);
             let wrong =
                 || AwsError::invalid_field("nextToken", "Member must be a token of an earlier answer");
-            last.ok_or_else(wrong)? + 1
+            let last = parse(token).ok_or_else(wrong)?;
+            items.partition_point(|item| place(item) >= last)
         }
     };
     let is_last = items.len() - start <= results;
     let page: Vec<T> = items.into_iter().skip(start).take(results).collect();
-    let token = page.last().filter(|_| !is_last).map(name);
+    let token = page.last().filter(|_| !is_last).map(|item| {
+        let (time, name) = place(item);
+        format!("{time:x}.{name}")
+    });
     Ok((page, token))
 }
 
-fn results(text: &str) -> Result<usize, AwsError> {
-    let wrong = |rule: &str| AwsError::invalid_field("maxResults", rule);
-    match text.parse::<i64>() {
-        Ok(number @ 1..) => match usize::try_from(number) {
-            Ok(number) if number <= RESULTS_MAX => Ok(number),
-            _ => Err(wrong("Member must have value less than or equal to 100")),
-        },
-        Ok(_) => Err(wrong("Member must have value greater than or equal to 1")),
-        Err(_) => Err(wrong("Member must be an integer")),
-    }
+fn parse(token: &str) -> Option<Place> {
+    let (time, name) = token.split_once('.')?;
+    let plain = (1..=16).contains(&time.len()) && time.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((u64::from_str_radix(time, 16).ok().filter(|_| plain)?, name.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(count: usize, query: &[(&str, &str)], expect: Result<(&[usize], Option<&str>), &str>) {
-        let query: Vec<(String, String)> =
-            query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let seen = page((0..count).collect(), &query, ToString::to_string)
+    fn check(
+        items: &[u64],
+        most: Option<i32>,
+        token: Option<&str>,
+        expect: Result<(&[u64], Option<&str>), &str>,
+    ) {
+        let seen = page(items.to_vec(), most, token, |item| (*item, String::new()))
             .map_err(|error| error.field_list[0].message.clone());
         let expect =
             expect.map(|(items, token)| (items.to_vec(), token.map(str::to_owned))).map_err(str::to_owned);
-        assert_eq!(seen, expect, "{count} {query:?}");
+        assert_eq!(seen, expect, "{most:?} {token:?}");
     }
 
     #[test]
     fn pages_follow_each_other() {
-        let all: Vec<usize> = (0..101).collect();
-        check(0, &[], Ok((&[], None)));
-        check(100, &[], Ok((&all[..100], None)));
-        check(101, &[], Ok((&all[..100], Some("99"))));
-        check(101, &[("nextToken", "99")], Ok((&[100], None)));
-        check(5, &[("maxResults", "2")], Ok((&[0, 1], Some("1"))));
-        check(5, &[("maxResults", "2"), ("nextToken", "1")], Ok((&[2, 3], Some("3"))));
-        check(5, &[("maxResults", "2"), ("nextToken", "3")], Ok((&[4], None)));
-        check(4, &[("maxResults", "2"), ("nextToken", "1")], Ok((&[2, 3], None)));
-        check(4, &[("nextToken", "3")], Ok((&[], None)));
+        let all: Vec<u64> = (0..101).collect();
+        let newest: Vec<u64> = (1..101).rev().collect();
+        check(&[], None, None, Ok((&[], None)));
+        check(&all[1..], None, None, Ok((&newest, None)));
+        check(&all, None, None, Ok((&newest, Some("1."))));
+        check(&all, None, Some("1."), Ok((&[0], None)));
+        check(&[5, 1, 3, 2, 4], Some(2), None, Ok((&[5, 4], Some("4."))));
+        check(&[1, 2, 3, 4, 5], Some(2), Some("4."), Ok((&[3, 2], Some("2."))));
+        check(&[1, 2, 3, 4, 5], Some(2), Some("2."), Ok((&[1], None)));
+        check(&[1, 2, 3, 4], Some(2), Some("3."), Ok((&[2, 1], None)));
+        check(&[1, 2], None, Some("1."), Ok((&[], None)));
     }
 
     #[test]
-    fn bounds_and_tokens() {
-        let least = Err("Member must have value greater than or equal to 1");
-        let most = Err("Member must have value less than or equal to 100");
-        let integer = Err("Member must be an integer");
-        for (text, expect) in [
-            ("0", least),
-            ("-1", least),
-            ("101", most),
-            ("9223372036854775807", most),
-            ("9223372036854775808", integer),
-            ("", integer),
-            ("x", integer),
-            ("1.5", integer),
-        ] {
-            check(3, &[("maxResults", text)], expect);
-        }
-        for token in ["", "7", "x"] {
-            check(3, &[("nextToken", token)], Err("Member must be a token of an earlier answer"));
+    fn items_that_come_and_go_between_pages_do_not_matter() {
+        check(&[1, 2, 3, 5], Some(2), Some("4."), Ok((&[3, 2], Some("2."))));
+        check(&[1, 9], Some(2), Some("4."), Ok((&[1], None)));
+    }
+
+    #[test]
+    fn tokens_of_nobody_are_refused() {
+        for token in ["", "7", "x.", ".", "+1.", "-1.a", "10000000000000000."] {
+            check(&[1, 2, 3], None, Some(token), Err("Member must be a token of an earlier answer"));
         }
     }
 }

@@ -1,175 +1,278 @@
-//! What the control plane tells about runtimes and endpoints: Get and List (`runtime.md` 4.5).
+//! Runtimes and their versions in the control plane (`runtime.md` 4).
+//!
+//! A handler checks a change, writes it down as begun together with its answer, and wakes the reconciler, which does
+//! the rest. Changes come one at a time, in turns of [`crate::control::Control`], so that what was checked still holds
+//! when it is written.
 
-use clamshell_domain::{Artifact, Endpoint, EndpointName, NetworkMode, Runtime, RuntimeId};
-use clamshell_wire::AwsError;
-use http::{Response, StatusCode};
-use serde_json::{Value, json};
+mod definition;
+mod rules;
+mod view;
 
-use super::{
-    ApiError, ApiRequest,
-    pages::page,
-    response::{self, Body},
+use bytes::Bytes;
+use clamshell_domain::{ResourceStatus, Runtime, RuntimeId, RuntimeName};
+use clamshell_store::{ChangeRuntimeError, InsertRuntimeError, VersionRecord};
+use clamshell_wire::{AwsError, Timestamp, generated::control as api};
+use http::Response;
+
+pub(super) use self::view::{endpoint, endpoint_item};
+use self::{
+    definition::{Definition, VersionName},
+    view::{detail, item, status, workload_identity},
 };
-use crate::{app::App, time::rfc3339};
+use super::{
+    ApiError, ApiRequest, ControlError,
+    idempotency::{Once, answer},
+    pages::page,
+    response::Body,
+};
+use crate::app::App;
+
+/// Runtimes of an account (`runtime.md` section 10).
+const RUNTIMES_MAX: usize = 1000;
+/// Versions of a runtime.
+const VERSIONS_MAX: usize = 1000;
+
+/// CreateAgentRuntime.
+pub(super) async fn create(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::CreateAgentRuntimeRequest = request.input(body)?;
+    let app = request.app;
+    let once = Once::new(&input, input.client_token.as_deref())?;
+    let name = RuntimeName::parse(input.agent_runtime_name.as_str())
+        .map_err(|error| AwsError::invalid_field("agentRuntimeName", &error.to_string()))?;
+    let tags = input.tags.clone().unwrap_or_default();
+    let _turn = app.control.turn().await;
+    if let Some(earlier) = once.answered(app).await? {
+        return Ok(earlier);
+    }
+    let now_ms = app.now_ms();
+    let version = VersionName {
+        runtime_id: RuntimeId::generate(&name, &*app.entropy),
+        name: name.clone(),
+        version: 1,
+        now_ms,
+    };
+    let runtime = Definition::from(input).into_runtime(version, &app.config, None)?;
+    let known = app.store.list_runtimes().await?;
+    if known.iter().any(|other| other.name == name) {
+        return Err(ControlError::NameTaken { name }.into());
+    }
+    if known.len() >= RUNTIMES_MAX {
+        return Err(ControlError::Quota { what: "agent runtimes", most: RUNTIMES_MAX }.into());
+    }
+    let arn = app.runtime_arn(&runtime.runtime_id).to_string();
+    let output = api::CreateAgentRuntimeResponse {
+        agent_runtime_arn: arn.clone(),
+        agent_runtime_id: runtime.runtime_id.to_string(),
+        agent_runtime_version: runtime.version.to_string(),
+        created_at: Timestamp::from_ms(now_ms),
+        status: api::AgentRuntimeStatus::Creating,
+        workload_identity_details: Some(workload_identity(app, &runtime)),
+    };
+    let receipt = once.receipt(&output, now_ms);
+    app.store.create_runtime(&runtime, &arn, &tags, receipt.as_ref()).await.map_err(|error| -> ApiError {
+        match error {
+            InsertRuntimeError::NameTaken { name } => ControlError::NameTaken { name }.into(),
+            InsertRuntimeError::Store(error) => error.into(),
+            InsertRuntimeError::NotFirstVersion { .. } => ApiError::Internal("not the first version"),
+        }
+    })?;
+    app.control.wake();
+    Ok(answer(&output))
+}
 
 /// GetAgentRuntime.
-pub(super) async fn get(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let query = request.query()?;
-    let id = runtime_id(&request)?;
-    let version = match clamshell_wire::query::find(&query, "version") {
-        None => None,
-        Some(text) => Some(version_number(text).ok_or_else(|| {
-            AwsError::invalid_field(
-                "agentRuntimeVersion",
-                "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})",
-            )
-        })?),
+pub(super) async fn get(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::GetAgentRuntimeRequest = request.input(body)?;
+    let id = runtime_id(&input.agent_runtime_id)?;
+    let version = input.agent_runtime_version.as_deref().map(version_number).transpose()?;
+    let found = request.app.store.runtime_version(&id, version).await?;
+    let found = found.ok_or_else(|| not_found(&id, version))?;
+    Ok(answer(&detail(request.app, &found)))
+}
+
+/// UpdateAgentRuntime: a new version that replaces all of the last one.
+pub(super) async fn update(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::UpdateAgentRuntimeRequest = request.input(body)?;
+    let app = request.app;
+    let once = Once::new(&input, input.client_token.as_deref())?;
+    let id = runtime_id(&input.agent_runtime_id)?;
+    let _turn = app.control.turn().await;
+    if let Some(earlier) = once.answered(app).await? {
+        return Ok(earlier);
+    }
+    let latest = changeable(app, &id).await?;
+    if latest.status == ResourceStatus::DeleteFailed {
+        return Err(ControlError::BeingDeleted.into());
+    }
+    let versions = app.store.list_versions(&id).await?.len();
+    let now_ms = app.now_ms();
+    let version = VersionName {
+        runtime_id: id.clone(),
+        name: latest.runtime.name.clone(),
+        version: latest.number_max.saturating_add(1),
+        now_ms,
     };
-    let runtime = request.app.store.runtime(&id, version).await?.ok_or_else(|| not_found(&id))?;
-    Ok(response::json(StatusCode::OK, &detail(request.app, &runtime)))
+    let platform = latest.runtime.hosting.as_ref().and_then(Definition::of);
+    let platform = platform.and_then(|definition| definition.platform_version);
+    let runtime = Definition::from(input).into_runtime(version, &app.config, platform)?;
+    if versions >= VERSIONS_MAX {
+        return Err(ControlError::Quota { what: "versions of an agent runtime", most: VERSIONS_MAX }.into());
+    }
+    let output = api::UpdateAgentRuntimeResponse {
+        agent_runtime_arn: app.runtime_arn(&id).to_string(),
+        agent_runtime_id: id.to_string(),
+        agent_runtime_version: runtime.version.to_string(),
+        created_at: Timestamp::from_ms(latest.runtime_created_at_ms),
+        last_updated_at: Timestamp::from_ms(now_ms),
+        status: api::AgentRuntimeStatus::Updating,
+        workload_identity_details: Some(workload_identity(app, &runtime)),
+    };
+    let receipt = once.receipt(&output, now_ms);
+    app.store.update_runtime(&runtime, receipt.as_ref()).await.map_err(changed)?;
+    app.control.wake();
+    Ok(answer(&output))
+}
+
+/// DeleteAgentRuntime: all of it, or one version.
+pub(super) async fn delete(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::DeleteAgentRuntimeRequest = request.input(body)?;
+    let app = request.app;
+    let once = Once::new(&input, input.client_token.as_deref())?;
+    let id = runtime_id(&input.agent_runtime_id)?;
+    let version = input.agent_runtime_version.as_deref().map(version_number).transpose()?;
+    let _turn = app.control.turn().await;
+    if let Some(earlier) = once.answered(app).await? {
+        return Ok(earlier);
+    }
+    let latest = changeable(app, &id).await?;
+    let output = api::DeleteAgentRuntimeResponse {
+        agent_runtime_id: Some(id.to_string()),
+        agent_runtime_version: version.map(|version| version.to_string()),
+        status: api::AgentRuntimeStatus::Deleting,
+    };
+    let now_ms = app.now_ms();
+    let receipt = once.receipt(&output, now_ms);
+    match version {
+        None => {
+            app.store.begin_runtime_deletion(&id, now_ms, receipt.as_ref()).await.map_err(changed)?;
+            app.control.wake();
+        }
+        Some(version) => {
+            if latest.status == ResourceStatus::DeleteFailed {
+                return Err(ControlError::BeingDeleted.into());
+            }
+            deletable_version(app, &id, version).await?;
+            app.registry.end_standby_of(&id, Some(version)).await;
+            app.store.delete_version(&id, version, receipt.as_ref()).await.map_err(changed)?;
+        }
+    }
+    Ok(answer(&output))
 }
 
 /// ListAgentRuntimes, newest first.
-pub(super) async fn list(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let query = request.query()?;
-    let mut runtimes = request.app.store.list_runtimes().await?;
-    runtimes.reverse();
-    let (runtimes, token) = page(runtimes, &query, |runtime| runtime.runtime_id.to_string())?;
-    let items = runtimes.iter().map(|runtime| item(request.app, runtime)).collect();
-    Ok(listed("agentRuntimes", items, token))
+pub(super) async fn list(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::ListAgentRuntimesRequest = request.input(body)?;
+    let all = request.app.store.list_runtime_versions().await?;
+    let place =
+        |record: &VersionRecord| (record.runtime_created_at_ms, record.runtime.runtime_id.to_string());
+    let (found, next_token) = page(all, input.max_results, input.next_token.as_deref(), place)?;
+    let agent_runtimes = found.iter().map(|record| item(request.app, record)).collect();
+    Ok(answer(&api::ListAgentRuntimesResponse { agent_runtimes, next_token }))
 }
 
 /// ListAgentRuntimeVersions, newest first.
-pub(super) async fn list_versions(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let query = request.query()?;
-    let id = runtime_id(&request)?;
-    let latest = request.app.store.runtime(&id, None).await?.ok_or_else(|| not_found(&id))?;
-    let (versions, token) = page((1..=latest.version).rev().collect(), &query, ToString::to_string)?;
-    let mut items = Vec::with_capacity(versions.len());
-    for version in versions {
-        let runtime = request.app.store.runtime(&id, Some(version)).await?;
-        items.extend(runtime.map(|runtime| item(request.app, &runtime)));
+pub(super) async fn list_versions(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let input: api::ListAgentRuntimeVersionsRequest = request.input(body)?;
+    let id = runtime_id(&input.agent_runtime_id)?;
+    let all = request.app.store.list_versions(&id).await?;
+    if all.is_empty() {
+        return Err(not_found(&id, None));
     }
-    Ok(listed("agentRuntimes", items, token))
+    let place = |record: &VersionRecord| (u64::from(record.runtime.version), String::new());
+    let (found, next_token) = page(all, input.max_results, input.next_token.as_deref(), place)?;
+    let agent_runtimes = found.iter().map(|record| item(request.app, record)).collect();
+    Ok(answer(&api::ListAgentRuntimeVersionsResponse { agent_runtimes, next_token }))
 }
 
-fn listed(member: &str, items: Vec<Value>, token: Option<String>) -> Response<Body> {
-    let mut value = json!({ member: items });
-    if let Some(token) = token {
-        value["nextToken"] = json!(token);
+/// The latest version of a runtime that may be changed now.
+async fn changeable(app: &App, id: &RuntimeId) -> Result<VersionRecord, ApiError> {
+    let latest = app.store.runtime_version(id, None).await?.ok_or_else(|| not_found(id, None))?;
+    if is_declared(app, &latest.runtime) {
+        return Err(ControlError::Declared { name: latest.runtime.name.clone() }.into());
     }
-    response::json(StatusCode::OK, &value)
-}
-
-/// GetAgentRuntimeEndpoint.
-pub(super) async fn get_endpoint(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let id = runtime_id(&request)?;
-    let name = EndpointName::parse(request.params.endpoint_name.as_str()).map_err(|_| {
-        let rule = "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,47}";
-        AwsError::invalid_field("endpointName", rule)
-    })?;
-    let endpoint =
-        request.app.store.endpoint(&id, &name).await?.ok_or_else(|| ApiError::RuntimeNotFound {
-            runtime: id.to_string(),
-            qualifier: name.to_string(),
-        })?;
-    Ok(response::json(StatusCode::OK, &endpoint_item(request.app, &endpoint)))
-}
-
-/// ListAgentRuntimeEndpoints.
-pub(super) async fn list_endpoints(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let query = request.query()?;
-    let id = runtime_id(&request)?;
-    let endpoints = request.app.store.list_endpoints(&id).await?;
-    if endpoints.is_empty() {
-        return Err(not_found(&id));
+    if latest.status.is_in_progress() {
+        return Err(ControlError::InProgress { what: "agent runtime", status: latest.status }.into());
     }
-    let (endpoints, token) = page(endpoints, &query, |endpoint| endpoint.name.to_string())?;
-    let items = endpoints.iter().map(|endpoint| endpoint_item(request.app, endpoint)).collect();
-    Ok(listed("runtimeEndpoints", items, token))
+    Ok(latest)
 }
 
-/// `[1-9][0-9]{0,4}`: `parse` alone would take a sign and zeros in front.
-fn version_number(text: &str) -> Option<u32> {
-    let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain && !text.starts_with('0'))
+/// Whether the configuration says what a runtime is: then a change by a call would be undone by the next start.
+fn is_declared(app: &App, runtime: &Runtime) -> bool {
+    runtime.name.as_str() == crate::server::DEFAULT_RUNTIME
+        || app.config.runtimes.iter().any(|declared| declared.name == runtime.name)
 }
 
-fn runtime_id(request: &ApiRequest<'_>) -> Result<RuntimeId, ApiError> {
-    RuntimeId::parse(request.params.runtime.as_str()).map_err(|_| {
+async fn deletable_version(app: &App, id: &RuntimeId, version: u32) -> Result<(), ApiError> {
+    let versions = app.store.list_versions(id).await?;
+    if !versions.iter().any(|record| record.runtime.version == version) {
+        return Err(not_found(id, Some(version)));
+    }
+    if versions.len() == 1 {
+        return Err(ControlError::OnlyVersion.into());
+    }
+    let endpoints = app.store.list_endpoints(id).await?;
+    if let Some(endpoint) =
+        endpoints.into_iter().find(|it| it.version == version || it.target_version == version)
+    {
+        return Err(ControlError::VersionHasEndpoint { version, endpoint: endpoint.name }.into());
+    }
+    if app.registry.has_compute_of(id, version) {
+        return Err(ControlError::VersionHasSessions { version }.into());
+    }
+    Ok(())
+}
+
+fn changed(error: ChangeRuntimeError) -> ApiError {
+    match error {
+        ChangeRuntimeError::OtherState => ControlError::Changed.into(),
+        ChangeRuntimeError::Store(error) => error.into(),
+    }
+}
+
+/// The number in a version that the model lets pass.
+pub(super) fn version_number(text: &str) -> Result<u32, ApiError> {
+    text.parse().map_err(|_| {
+        AwsError::invalid_field(
+            "agentRuntimeVersion",
+            "Member must satisfy regular expression pattern: ([1-9][0-9]{0,4})",
+        )
+        .into()
+    })
+}
+
+/// The id in a text that the model lets pass.
+pub(super) fn runtime_id(text: &str) -> Result<RuntimeId, ApiError> {
+    RuntimeId::parse(text).map_err(|_| {
         let rule =
             "Member must satisfy regular expression pattern: [a-zA-Z][a-zA-Z0-9_]{0,99}-[a-zA-Z0-9]{10}";
         AwsError::invalid_field("agentRuntimeId", rule).into()
     })
 }
 
-fn not_found(id: &RuntimeId) -> ApiError {
-    ApiError::RuntimeNotFound { runtime: id.to_string(), qualifier: "DEFAULT".to_owned() }
-}
-
-fn item(app: &App, runtime: &Runtime) -> Value {
-    json!({
-        "agentRuntimeArn": app.runtime_arn(&runtime.runtime_id).to_string(),
-        "agentRuntimeId": runtime.runtime_id,
-        "agentRuntimeVersion": runtime.version.to_string(),
-        "agentRuntimeName": runtime.name,
-        "description": runtime.description,
-        "lastUpdatedAt": rfc3339(runtime.created_at_ms),
-        "status": "READY",
-    })
-}
-
-fn detail(app: &App, runtime: &Runtime) -> Value {
-    let mut value = item(app, runtime);
-    value["createdAt"] = json!(rfc3339(runtime.created_at_ms));
-    value["roleArn"] = json!(format!("arn:aws:iam::{}:role/clamshell-none", app.account_id));
-    value["networkConfiguration"] = json!({ "networkMode": match runtime.network {
-        // The model knows PUBLIC and VPC; a session without network is told in the extension API.
-        NetworkMode::Sandbox | NetworkMode::Public => "PUBLIC",
-    } });
-    value["lifecycleConfiguration"] = json!({
-        "idleRuntimeSessionTimeout": runtime.lifecycle.idle_timeout_s,
-        "maxLifetime": runtime.lifecycle.max_lifetime_s,
-    });
-    value["agentRuntimeArtifact"] = artifact(&runtime.artifact);
-    value["environmentVariables"] = json!(runtime.environment);
-    value["metadataConfiguration"] = json!({ "requireMMDSV2": true });
-    value["protocolConfiguration"] = json!({ "serverProtocol": "HTTP" });
-    value
-}
-
-fn artifact(artifact: &Artifact) -> Value {
-    let container = |uri: String| json!({ "containerConfiguration": { "containerUri": uri } });
-    match artifact {
-        Artifact::Host => container("host".to_owned()),
-        Artifact::Directory { path } => container(format!("dir:{}", path.display())),
-        Artifact::Oci { path, .. } => container(format!("oci:{}", path.display())),
-        Artifact::Image { reference, .. } => container(reference.clone()),
-        Artifact::Code { location, runtime, entry_point, .. } => {
-            let mut object = json!({ "bucket": location.bucket, "prefix": location.key });
-            if let Some(version) = &location.version_id {
-                object["versionId"] = json!(version);
-            }
-            json!({ "codeConfiguration": {
-                "code": { "s3": object },
-                "runtime": runtime.as_str(),
-                "entryPoint": entry_point,
-            } })
-        }
+/// No such runtime, or not this version of it.
+pub(super) fn not_found(id: &RuntimeId, version: Option<u32>) -> ApiError {
+    match version {
+        None => ApiError::RuntimeNotFound { runtime: id.to_string(), qualifier: "DEFAULT".to_owned() },
+        Some(version) => ControlError::VersionNotFound { version }.into(),
     }
 }
 
-fn endpoint_item(app: &App, endpoint: &Endpoint) -> Value {
-    let arn = app.runtime_arn(&endpoint.runtime_id);
-    json!({
-        "name": endpoint.name,
-        "id": format!("{}-{}", endpoint.name, endpoint.runtime_id.as_str().rsplit('-').next().unwrap_or_default()),
-        "agentRuntimeEndpointArn": arn.with_endpoint(endpoint.name.as_str()).to_string(),
-        "agentRuntimeArn": arn.to_string(),
-        "status": "READY",
-        "createdAt": rfc3339(endpoint.created_at_ms),
-        "lastUpdatedAt": rfc3339(endpoint.updated_at_ms),
-        "liveVersion": endpoint.version.to_string(),
-        "targetVersion": endpoint.version.to_string(),
-    })
+/// Whether this version of a runtime may be pointed to.
+pub(super) async fn ready_version(app: &App, id: &RuntimeId, version: u32) -> Result<(), ApiError> {
+    let found = app.store.runtime_version(id, Some(version)).await?;
+    let found = found.ok_or_else(|| not_found(id, Some(version)))?;
+    match found.status {
+        ResourceStatus::Ready => Ok(()),
+        other => Err(ControlError::VersionNotReady { version, status: status(other).as_str() }.into()),
+    }
 }

@@ -51,6 +51,7 @@ impl Registry {
     }
 
     async fn make_compute(&self, session: &Arc<Session>) -> Result<Sandbox, CallError> {
+        self.wipe_for_new_version(session)?;
         let changed = {
             let mut state = session.lock();
             let changed = state.record.phase != Phase::Provisioning;

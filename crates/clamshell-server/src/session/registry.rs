@@ -36,10 +36,11 @@ pub(crate) struct Registry {
     pub(super) sessions_dir: PathBuf,
     pub(super) standby: StandbySlot,
     pub(super) standby_wanted: bool,
+    pub(super) keep_workspace: bool,
     pub(super) roles: RoleIssuer,
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
-    trash_dir: PathBuf,
+    pub(super) trash_dir: PathBuf,
     sessions: Mutex<HashMap<SessionKey, Arc<Session>>>,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct RegistryParts {
     pub(crate) storage_retention_ms: u64,
     /// Whether a sandbox is made ahead.
     pub(crate) standby: bool,
+    /// Whether a workspace outlives a change of its session's version.
+    pub(crate) keep_workspace: bool,
     /// Makes credentials of execution roles.
     pub(crate) roles: RoleIssuer,
     pub(crate) tasks: TaskTracker,
@@ -93,6 +96,7 @@ impl Registry {
             sessions_dir: parts.data_dir.join("sessions"),
             standby: StandbySlot::default(),
             standby_wanted: parts.standby,
+            keep_workspace: parts.keep_workspace,
             roles: parts.roles,
             trash_dir: parts.data_dir.join("trash"),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
@@ -108,8 +112,12 @@ impl Registry {
             let runtime = match runtimes.get(&version) {
                 Some(runtime) => Arc::clone(runtime),
                 None => {
-                    let found =
-                        registry.store.runtime(&record.key.runtime_id, Some(record.runtime_version)).await?;
+                    let id = &record.key.runtime_id;
+                    let found = match registry.store.runtime(id, Some(record.runtime_version)).await? {
+                        Some(found) => Some(found),
+                        // Its version was deleted while it was stopped.
+                        None => registry.store.runtime(id, None).await?,
+                    };
                     let Some(found) = found else {
                         tracing::warn!(session = %record.key.session_id, "session of an unknown runtime version is left alone");
                         continue;

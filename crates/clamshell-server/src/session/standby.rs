@@ -16,11 +16,11 @@ use std::{
     time::Duration,
 };
 
-use clamshell_domain::{Runtime, Sandbox, SandboxDriver, SandboxSpec, SessionKey, StorageId};
+use clamshell_domain::{Runtime, RuntimeId, Sandbox, SandboxDriver, SandboxSpec, SessionKey, StorageId};
 use clamshell_store::{CreateSessionError, Standby};
 
 use super::{Call, CallError, Compute, Registry, registry::private_folder, sandbox_spec};
-use crate::guest::GuestAddress;
+use crate::{file_systems::FileSystems, guest::GuestAddress};
 
 /// How long after a session's start the next standby is made: by then a short first command is over. Made at once, it
 /// competed with that command for the processors and cost more than it saved.
@@ -89,6 +89,11 @@ impl Registry {
 
     /// Has the next standby made, of the version that was asked for now. Returns at once.
     pub(super) fn prepare_standby(self: &Arc<Self>, runtime: &Arc<Runtime>) {
+        // What it would show may be gone or older when a session takes it.
+        let hosting = runtime.hosting.as_ref();
+        if hosting.is_some_and(|hosting| FileSystems::are_foreign(&hosting.file_systems)) {
+            return;
+        }
         if !self.standby_wanted || self.standby.making.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -138,7 +143,8 @@ impl Registry {
             .create_standby(&runtime.runtime_id, runtime.version, &storage_id, &name, self.now_ms())
             .await
             .map_err(|error| CallError::Store(Box::new(error)))?;
-        let spec = self.standby_spec(&standby, runtime);
+        let mut spec = self.standby_spec(&standby, runtime);
+        spec.mounts = self.mounts(runtime).await?;
         let made = match private_folder(&spec.session_dir) {
             Ok(()) => driver.create(&spec).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -163,12 +169,25 @@ impl Registry {
         }
     }
 
+    /// Ends the standby if it is of this runtime, and of this version if one is given.
+    pub(crate) async fn end_standby_of(&self, runtime_id: &RuntimeId, version: Option<u32>) {
+        let is_meant = |ready: &Ready| {
+            ready.runtime.runtime_id == *runtime_id && version.is_none_or(|it| it == ready.runtime.version)
+        };
+        if let Some(ready) = self.standby.take_if(is_meant) {
+            self.discard_ready(ready).await;
+        }
+    }
+
     /// Takes away what a server that was killed has left waiting.
     pub(super) async fn sweep_standbys(self: Arc<Self>, left: Vec<Standby>) {
         for standby in left {
             let Some(driver) = self.driver(&standby.driver) else { continue };
             // Only names matter for ending one, so any runtime will do.
-            let runtime = self.store.runtime(&standby.runtime_id, Some(standby.runtime_version)).await;
+            let runtime = match self.store.runtime(&standby.runtime_id, Some(standby.runtime_version)).await {
+                Ok(None) => self.store.runtime(&standby.runtime_id, None).await,
+                found => found,
+            };
             let Ok(Some(runtime)) = runtime else { continue };
             let spec = self.standby_spec(&standby, &runtime);
             self.discard(&standby, &spec, &driver).await;
