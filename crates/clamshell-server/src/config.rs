@@ -1,6 +1,7 @@
 //! The configuration of one server process: flags over environment over file, checked before any
 //! port opens. Every key is documented in `docs/configuration.md`.
 
+mod access_points;
 mod artifacts;
 
 use std::{
@@ -14,6 +15,8 @@ use clamshell_sandbox::image::registry::Registries;
 use serde::Deserialize;
 use thiserror::Error;
 
+use self::access_points::FileAccessPoint;
+pub use self::access_points::{AccessPoint, AccessPointSource};
 pub(crate) use self::artifacts::artifact;
 use self::artifacts::{FileBucket, FileRegistry};
 use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
@@ -107,6 +110,8 @@ pub struct Config {
     pub registries: Registries,
     /// Buckets beside those of this server that code comes from.
     pub buckets: BTreeMap<String, BucketSource>,
+    /// What stands behind the ARNs of access points.
+    pub access_points: BTreeMap<String, AccessPoint>,
     /// Further host directories that the `host` image shows, read-only.
     pub host_image_include: Vec<PathBuf>,
     /// Times of shells.
@@ -180,6 +185,7 @@ struct File {
     runtimes: BTreeMap<String, FileRuntime>,
     registries: BTreeMap<String, FileRegistry>,
     buckets: BTreeMap<String, FileBucket>,
+    access_points: BTreeMap<String, FileAccessPoint>,
     host_image: FileHostImage,
     shells: FileShells,
     logs: FileLogs,
@@ -323,6 +329,7 @@ impl Config {
         };
         Ok(Self {
             listen,
+            access_points: access_points::access_points(file.access_points, &data_dir)?,
             data_dir,
             tls,
             region,

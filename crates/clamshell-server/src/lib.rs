@@ -7,6 +7,7 @@ mod config;
 mod connections;
 mod control;
 mod environment;
+mod file_systems;
 mod guest;
 mod http;
 mod images;
@@ -24,7 +25,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-pub use config::{Config, ConfigError, DeclaredRuntime, Overrides, ShellPolicy, Tls};
+pub use config::{
+    AccessPoint, AccessPointSource, Config, ConfigError, DeclaredRuntime, Overrides, ShellPolicy, Tls,
+};
 pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;
 pub use server::{RunError, Server};

@@ -25,7 +25,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
-pub use self::source::{BucketSource, EndpointBucket, Objects};
+pub use self::source::{BucketSource, EndpointBucket, Listed, Objects};
 use self::{
     error::{Code, S3Error},
     store::Buckets,

@@ -1,5 +1,7 @@
 //! Where runtimes read their code: buckets of this server, folders of this machine, and other S3 services.
 
+mod list;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -16,6 +18,8 @@ use clamshell_domain::{
 use clamshell_sandbox::fetch::{Client, Policy, Response, TrustedRoots, Url};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+pub use list::Listed;
 
 use super::{
     error::{Code, S3Error},
@@ -110,8 +114,27 @@ impl Objects {
         if let Some(version) = &location.version_id {
             path.push_str(&format!("?versionId={}", encode(version.as_bytes(), false)));
         }
+        let answer = self.request(bucket, &path).await?;
+        match answer.status.as_u16() {
+            200 => {}
+            403 | 401 => return Err(ObjectError::Denied { bucket: location.bucket.clone() }),
+            404 => return Err(missing(location)),
+            status => return Err(failed(format!("{} answered {status}", bucket.endpoint))),
+        }
+        let size = answer.header("content-length").and_then(|length| length.parse().ok());
+        Ok(ObjectContent {
+            size: size.ok_or_else(|| failed("the answer has no length".to_owned()))?,
+            etag: answer.header("etag").map(|tag| tag.trim_matches('"').to_owned()),
+            version_id: answer.header("x-amz-version-id").map(str::to_owned),
+            body: Box::new(Remote(answer)),
+        })
+    }
+
+    /// Asks the service of a bucket for a path and query, signed where there are credentials.
+    async fn request(&self, bucket: &EndpointBucket, path: &str) -> Result<Response, ObjectError> {
+        let failed = |reason: String| ObjectError::Failed { reason };
         let base = Url::parse(&bucket.endpoint).map_err(|error| failed(error.to_string()))?;
-        let url = base.join(&path).map_err(|error| failed(error.to_string()))?;
+        let url = base.join(path).map_err(|error| failed(error.to_string()))?;
         let mut headers = HeaderMap::new();
         if let (Some(id), Some(file)) = (&bucket.access_key_id, bucket.secret_access_key_file.clone()) {
             let secret = blocking(move || read_secret(&file)).await?;
@@ -121,7 +144,7 @@ impl Objects {
                 session_token: None,
                 region: &bucket.region,
             };
-            let signed = signer.get(&url.authority(), &path, self.clock.now_ms());
+            let signed = signer.get(&url.authority(), path, self.clock.now_ms());
             for (name, value) in signed.ok_or_else(|| failed("the request cannot be signed".to_owned()))? {
                 let value = HeaderValue::try_from(value).map_err(|error| failed(error.to_string()))?;
                 headers.insert(HeaderName::from_static(name), value);
@@ -135,20 +158,7 @@ impl Objects {
             roots: TrustedRoots { ca_file: bucket.ca_file.clone() },
         };
         let answer = self.fetch.send(&Method::GET, &url, &headers, Bytes::new(), &policy).await;
-        let answer = answer.map_err(|error| failed(crate::http::chain(&error)))?;
-        match answer.status.as_u16() {
-            200 => {}
-            403 | 401 => return Err(ObjectError::Denied { bucket: location.bucket.clone() }),
-            404 => return Err(missing(location)),
-            status => return Err(failed(format!("{} answered {status}", base.authority()))),
-        }
-        let size = answer.header("content-length").and_then(|length| length.parse().ok());
-        Ok(ObjectContent {
-            size: size.ok_or_else(|| failed("the answer has no length".to_owned()))?,
-            etag: answer.header("etag").map(|tag| tag.trim_matches('"').to_owned()),
-            version_id: answer.header("x-amz-version-id").map(str::to_owned),
-            body: Box::new(Remote(answer)),
-        })
+        answer.map_err(|error| failed(crate::http::chain(&error)))
     }
 }
 
@@ -193,8 +203,13 @@ fn from_folder(root: &Path, location: &ObjectLocation) -> Result<ObjectContent, 
         return Err(missing(location));
     }
     // Good enough to see a change: the digest of the bytes is what counts.
-    let etag = Some(format!("{:x}-{:x}-{:x}", found.mtime(), found.mtime_nsec(), found.len()));
+    let etag = Some(tag_of(&found));
     Ok(local(file, found.len(), etag))
+}
+
+/// What changes when a file does, in all likelihood.
+fn tag_of(found: &std::fs::Metadata) -> String {
+    format!("{:x}-{:x}-{:x}", found.mtime(), found.mtime_nsec(), found.len())
 }
 
 fn from_store(own: &Buckets, location: &ObjectLocation) -> Result<ObjectContent, ObjectError> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clamshell_domain::{CreateSandboxError, Lifecycle, Phase, Sandbox, StopReason};
+use clamshell_domain::{CreateSandboxError, Lifecycle, MountSpec, Phase, Runtime, Sandbox, StopReason};
 use clamshell_protocol::Request;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,8 @@ impl Registry {
                 }
                 session.note_change();
                 tracing::warn!(session = %session.key().session_id, error = %error, "session did not start");
+                let log = self.logs.of_session(session.key(), &session.record().storage_id);
+                log.note(error.to_string());
                 self.save(session).await;
                 Err(error)
             }
@@ -63,7 +65,8 @@ impl Registry {
             let record = session.record();
             self.store.update_session(&record).await.map_err(|error| CallError::Store(Box::new(error)))?;
         }
-        let spec = self.spec(session);
+        let mut spec = self.spec(session);
+        spec.mounts = self.mounts(&session.runtime()).await?;
         private_folder(&spec.session_dir)
             .map_err(|error| CallError::StartFailed { reason: format!("session folder: {error}") })?;
         session.driver.create(&spec).await.map_err(|error| match error {
@@ -71,6 +74,13 @@ impl Registry {
             | CreateSandboxError::Setup { .. }
             | CreateSandboxError::Timeout { .. } => CallError::StartFailed { reason: error.to_string() },
         })
+    }
+
+    /// What a session of this version shows beside its own folder.
+    pub(super) async fn mounts(&self, runtime: &Runtime) -> Result<Vec<MountSpec>, CallError> {
+        let Some(hosting) = &runtime.hosting else { return Ok(Vec::new()) };
+        let mounts = self.file_systems.mounts(&hosting.file_systems).await;
+        mounts.map_err(|error| CallError::StartFailed { reason: crate::http::chain(&error) })
     }
 
     async fn image_environment(&self, session: &Session) -> Vec<(String, String)> {

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
-use crate::{logs::Logs, roles::RoleIssuer};
+use crate::{file_systems::FileSystems, logs::Logs, roles::RoleIssuer};
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
 const FIND_AT_ONCE: usize = 16;
@@ -36,8 +36,9 @@ pub(crate) struct Registry {
     pub(super) sessions_dir: PathBuf,
     pub(super) standby: StandbySlot,
     pub(super) standby_wanted: bool,
-    pub(super) keep_workspace: bool,
+    pub(super) file_systems: FileSystems,
     pub(super) roles: RoleIssuer,
+    pub(super) keep_workspace: bool,
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
     pub(super) trash_dir: PathBuf,
@@ -64,10 +65,12 @@ pub(crate) struct RegistryParts {
     pub(crate) storage_retention_ms: u64,
     /// Whether a sandbox is made ahead.
     pub(crate) standby: bool,
-    /// Whether a workspace outlives a change of its session's version.
-    pub(crate) keep_workspace: bool,
+    /// What sessions show beside their own folders.
+    pub(crate) file_systems: FileSystems,
     /// Makes credentials of execution roles.
     pub(crate) roles: RoleIssuer,
+    /// Whether a workspace outlives a change of its session's version.
+    pub(crate) keep_workspace: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -96,8 +99,9 @@ impl Registry {
             sessions_dir: parts.data_dir.join("sessions"),
             standby: StandbySlot::default(),
             standby_wanted: parts.standby,
-            keep_workspace: parts.keep_workspace,
+            file_systems: parts.file_systems,
             roles: parts.roles,
+            keep_workspace: parts.keep_workspace,
             trash_dir: parts.data_dir.join("trash"),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
         });
