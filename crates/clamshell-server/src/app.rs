@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     connections::Connections,
     control::Control,
-    http::{ApiError, ControlError, PolicyCache},
+    http::{ApiError, ControlError, PolicyCache, Spool},
     logs::Logs,
     session::Registry,
 };
@@ -62,6 +62,8 @@ pub(crate) struct App {
     pub(crate) keys: std::sync::Mutex<KeyCache>,
     /// Starts empty. Held while the store is asked, so that of many strangers one asks.
     pub(crate) key_ids: tokio::sync::Mutex<Option<KeyIds>>,
+    /// Bodies of invocations that are too long for memory.
+    pub(crate) spool: Spool,
     /// Policies read lately.
     pub(crate) policies: PolicyCache,
     /// Seals and opens session tokens of roles.

@@ -70,6 +70,15 @@ pub struct ShellPolicy {
     pub shells_max: u32,
 }
 
+/// Times of invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvocationPolicy {
+    /// An agent has this long to answer, and to finish an answer that is no stream, milliseconds (`runtime.md` section 10).
+    pub sync_timeout_ms: u64,
+    /// A stream or a WebSocket ends after this long, milliseconds.
+    pub stream_timeout_ms: u64,
+}
+
 /// A runtime that the configuration declares; made or given a new version at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredRuntime {
@@ -116,6 +125,8 @@ pub struct Config {
     pub host_image_include: Vec<PathBuf>,
     /// Times of shells.
     pub shells: ShellPolicy,
+    /// Times of invocations.
+    pub invocations: InvocationPolicy,
     /// How much of the logs of runtimes is kept.
     pub logs: LogPolicy,
     /// A stopped session's storage is removed after so long without activity, milliseconds.
@@ -188,6 +199,7 @@ struct File {
     access_points: BTreeMap<String, FileAccessPoint>,
     host_image: FileHostImage,
     shells: FileShells,
+    invocations: FileInvocations,
     logs: FileLogs,
 }
 
@@ -226,6 +238,13 @@ struct FileRuntime {
 #[serde(deny_unknown_fields, default)]
 struct FileHostImage {
     include: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileInvocations {
+    sync_timeout_s: Option<u64>,
+    stream_timeout_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -322,6 +341,10 @@ impl Config {
             shells_max: file.shells.per_session.unwrap_or(10),
         };
         let bucket_region = region.as_ref().map(|region| region.as_str().to_owned());
+        let invocations = InvocationPolicy {
+            sync_timeout_ms: millis("sync_timeout_s", file.invocations.sync_timeout_s, 900, 1000)?,
+            stream_timeout_ms: millis("stream_timeout_s", file.invocations.stream_timeout_s, 3600, 1000)?,
+        };
         let kept = LogPolicy::default();
         let logs = LogPolicy {
             group_bytes_max: file.logs.group_mib.map_or(kept.group_bytes_max, |mib| bytes(mib.max(1))),
@@ -340,6 +363,7 @@ impl Config {
             buckets: artifacts::buckets(file.buckets, bucket_region.as_deref())?,
             host_image_include: file.host_image.include,
             shells,
+            invocations,
             logs,
             storage_retention_ms: millis(
                 "storage_retention_days",

@@ -2,22 +2,27 @@
 //! listener; routing happens on the raw path, because ARNs arrive as one escaped segment.
 
 mod access;
+mod agent_card;
 mod auth;
 mod commands;
 mod control_error;
 mod endpoints;
+mod envelope;
 mod error;
 mod extension;
 mod idempotency;
+mod invocations;
 mod pages;
 mod relay;
 mod resource_policies;
 mod response;
 mod runtimes;
 mod shells;
+mod spool;
 mod stop;
 mod tags;
 mod upgrade;
+mod websocket;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -37,6 +42,7 @@ pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
 pub(crate) use idempotency::ANSWER_MS;
+pub(crate) use spool::Spool;
 pub(crate) use access::{Peer, PolicyCache};
 use access::{Asked, Caller};
 use response::Body;
@@ -67,7 +73,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<
         } else {
             tracing::debug!(error = chain(&error), code = aws.code.name(), "request refused");
         }
-        let mut response = response::aws_error(&aws);
+        let mut response = error.envelope().response(&aws);
         if let Some(challenge) = challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -203,10 +209,24 @@ impl ApiRequest<'_> {
                 let body = self.signed_body(body).await?;
                 resource_policies::delete(self, &body).await
             }
-            Operation::InvokeAgentRuntime
-            | Operation::GetAgentCard
-            | Operation::GetRuntimeProtectedResourceMetadata
-            | Operation::InvokeAgentRuntimeWithWebSocketStream => {
+            Operation::InvokeAgentRuntime => {
+                let payload = match self.admitted_payload(body).await {
+                    Ok(payload) => payload,
+                    Err(error) => return Err(invocations::refused(&self, error).await),
+                };
+                invocations::invoke(self, &payload).await
+            }
+            Operation::GetAgentCard => {
+                if let Err(error) = self.signed_body(body).await {
+                    return Err(invocations::refused(&self, error).await);
+                }
+                agent_card::get(self).await
+            }
+            Operation::InvokeAgentRuntimeWithWebSocketStream => {
+                let connection = self.admitted_connection().await?;
+                websocket::upgrade(self, connection).await
+            }
+            Operation::GetRuntimeProtectedResourceMetadata => {
                 Err(ApiError::Wire(RouteError::UnknownOperation.aws_error()))
             }
         }
@@ -217,6 +237,13 @@ impl ApiRequest<'_> {
         let (caller, body) = auth::authenticate_body(self.app, &self.parts, body, &asked).await?;
         self.caller = Some(caller);
         Ok(body)
+    }
+
+    async fn admitted_payload(&mut self, body: Incoming) -> Result<spool::Payload, ApiError> {
+        let asked = Asked::Operation(self.operation, &self.params);
+        let (caller, payload) = spool::authenticate_payload(self.app, &self.parts, body, &asked).await?;
+        self.caller = Some(caller);
+        Ok(payload)
     }
 
     async fn admitted_connection(&mut self) -> Result<Connection, ApiError> {

@@ -237,6 +237,7 @@ impl Server {
             endpoint: std::sync::OnceLock::new(),
             keys: std::sync::Mutex::default(),
             key_ids: tokio::sync::Mutex::default(),
+            spool: http::Spool::new(&data_dir),
             policies: http::PolicyCache::default(),
             sealing_key,
             verifier: tokio::sync::OnceCell::new(),

@@ -82,8 +82,11 @@ impl Operation {
         Self::PutResourcePolicy,
         Self::GetResourcePolicy,
         Self::DeleteResourcePolicy,
+        Self::InvokeAgentRuntime,
+        Self::GetAgentCard,
         Self::StopRuntimeSession,
         Self::InvokeAgentRuntimeCommand,
+        Self::InvokeAgentRuntimeWithWebSocketStream,
         Self::InvokeAgentRuntimeCommandShell,
     ];
 

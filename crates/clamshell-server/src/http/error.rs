@@ -8,11 +8,11 @@ use clamshell_store::StoreError;
 use clamshell_wire::{AwsError, ErrorCode, sigv4::SigV4Error};
 use thiserror::Error;
 
-use super::access::CallerError;
+use super::{access::CallerError, envelope::Envelope};
 use crate::{
     guest::GuestError,
     http::ControlError,
-    session::{CallError, ClaimError, StopError},
+    session::{AgentError, CallError, ClaimError, StopError},
 };
 
 /// Everything that can go wrong with a request.
@@ -96,6 +96,33 @@ pub(crate) enum ApiError {
     /// The control plane does not make a change.
     #[error("change is refused")]
     Control(#[from] ControlError),
+    /// The agent of a session cannot serve the call.
+    #[error("agent cannot serve the call")]
+    Agent(#[from] AgentError),
+    /// The agent answered with an error, or not as it must.
+    #[error("agent answered with {status}")]
+    AgentFailed {
+        /// Its status, or the one that says what happened.
+        status: u16,
+    },
+    /// The agent answered with too many bytes.
+    #[error("answer of the agent is too long")]
+    AnswerTooLong,
+    /// The session, or the agent in it, did not start.
+    #[error("agent did not start")]
+    InitializationExceeded {
+        /// Seconds that it had.
+        limit_s: u64,
+    },
+    /// An error that is told in the words of the agent's protocol.
+    #[error("call of an agent is refused")]
+    Within {
+        /// The words.
+        envelope: Envelope,
+        /// The error.
+        #[source]
+        error: Box<ApiError>,
+    },
     /// The store failed.
     #[error("store failed")]
     Store(#[from] StoreError),
@@ -116,7 +143,21 @@ impl From<AwsError> for ApiError {
 impl ApiError {
     /// Value of the `WWW-Authenticate` header of the answer.
     pub(crate) fn challenge(&self) -> Option<&str> {
-        if let Self::Token(refused) = self { refused.challenge.as_deref() } else { None }
+        match self {
+            Self::Token(refused) => refused.challenge.as_deref(),
+            Self::Within { error, .. } => error.challenge(),
+            _ => None,
+        }
+    }
+
+    /// The words that the client is told it in.
+    pub(super) fn envelope(&self) -> &Envelope {
+        if let Self::Within { envelope, .. } = self { envelope } else { &Envelope::Aws }
+    }
+
+    /// This error, told in other words.
+    pub(super) fn within(self, envelope: Envelope) -> Self {
+        Self::Within { envelope, error: Box::new(self) }
     }
 
     /// What the client is told.
@@ -165,6 +206,13 @@ impl ApiError {
             Self::Guest(error) => guest(error),
             Self::Upgrade(reason) => AwsError::cannot_parse(*reason),
             Self::Control(error) => control(error),
+            Self::Agent(error) => agent(error),
+            Self::AgentFailed { status } => agent_failed(*status),
+            Self::AnswerTooLong => {
+                AwsError::new(ErrorCode::RuntimeClientError, "The answer of the runtime is above 100 MB")
+            }
+            Self::InitializationExceeded { limit_s } => initialization_exceeded(*limit_s),
+            Self::Within { error, .. } => error.to_aws(),
             Self::Store(_) | Self::Log(_) | Self::Internal(_) => internal(),
         }
     }
@@ -245,6 +293,40 @@ fn call(error: &CallError) -> AwsError {
             "The number of sessions has reached the limit maxVms of this server",
         ),
         CallError::Store(_) => internal(),
+    }
+}
+
+/// Clients match the words `initialization time exceeded`.
+fn initialization_exceeded(limit_s: u64) -> AwsError {
+    AwsError::new(
+        ErrorCode::RuntimeClientError,
+        format!(
+            "Runtime initialization time exceeded. Please make sure that initialization completes in {limit_s}s."
+        ),
+    )
+}
+
+/// What an agent itself says never leaves this server.
+fn agent_failed(status: u16) -> AwsError {
+    AwsError::new(
+        ErrorCode::RuntimeClientError,
+        format!(
+            "Received error ({status}) from runtime. Please check your CloudWatch logs for more information."
+        ),
+    )
+}
+
+fn agent(error: &AgentError) -> AwsError {
+    match error {
+        AgentError::NoAgent => AwsError::new(
+            ErrorCode::Validation,
+            "The agent runtime hosts no agent: it serves commands and shells only",
+        ),
+        AgentError::StartTimeout { limit_s } => initialization_exceeded(*limit_s),
+        AgentError::StartFailed { .. } | AgentError::Exited { .. } | AgentError::Unreachable => {
+            agent_failed(502)
+        }
+        AgentError::Ended => AwsError::new(ErrorCode::RuntimeClientError, "The session was stopped"),
     }
 }
 

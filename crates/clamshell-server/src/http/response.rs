@@ -1,7 +1,5 @@
 //! Building answers: bodies, the headers every answer has, AWS errors, CORS.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use clamshell_wire::{AwsError, headers};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -9,8 +7,8 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// Body of every answer. An error in it cuts the connection, so that nobody takes a part for the whole.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Response headers that a page of another origin may read (`runtime.md` section 5).
 const EXPOSED: &str = "x-amzn-RequestId, x-amzn-ErrorType, x-amzn-ErrorMessage, \
@@ -26,7 +24,7 @@ pub(crate) fn bytes(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut response = Response::new(whole(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -40,9 +38,13 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::new()).boxed_unsync());
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = status;
     response
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// An AWS error as HTTP.

@@ -56,17 +56,22 @@ impl Handshake {
         F: Future<Output = ()> + Send + 'static,
         S: FnOnce(WebSocketStream<TokioIo<Upgraded>>) -> F + Send + 'static,
     {
+        self.accept_raw(app, move |io| async move {
+            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(websocket_config()));
+            serve(socket.await).await;
+        })
+    }
+
+    /// As [`Handshake::accept`], for whoever reads and writes the frames itself.
+    pub(super) fn accept_raw<F, S>(self, app: &Arc<App>, serve: S) -> Response<Body>
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    {
         let upgrade = self.upgrade;
         app.tasks.spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => {
-                    let socket = WebSocketStream::from_raw_socket(
-                        TokioIo::new(upgraded),
-                        Role::Server,
-                        Some(websocket_config()),
-                    );
-                    serve(socket.await).await;
-                }
+                Ok(upgraded) => serve(TokioIo::new(upgraded)).await,
                 Err(error) => tracing::debug!(%error, "client left during the upgrade"),
             }
         });

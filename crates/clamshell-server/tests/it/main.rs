@@ -9,6 +9,7 @@ mod control_plane;
 mod hold;
 mod hostile_guest;
 mod in_process;
+mod invocations;
 mod keys;
 mod own_kernel;
 mod routing;

@@ -1,0 +1,220 @@
+//! The body of an agent's answer on its way to the client: each piece as it comes, nothing held back, within limits.
+//!
+//! The call that it belongs to lives as long as this body, and at most until its time is over, so that a client that takes
+//! nothing does not keep a session awake for ever. Dropping the body before its end closes the agent's connection.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use crate::{app::App, http::envelope::run_error, session::Call};
+
+/// All bytes of an answer (`runtime.md` section 10).
+pub(in crate::http) const ANSWER_BYTES_MAX: u64 = 100_000_000;
+
+/// Bytes of one event of a stream (`runtime.md` section 10).
+const EVENT_BYTES_MAX: u64 = 10_000_000;
+
+/// Why an answer ends before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(in crate::http) enum Cut {
+    /// The agent broke off.
+    #[error("agent broke off its answer")]
+    Broken,
+    /// The compute has ended.
+    #[error("session was stopped")]
+    Ended,
+    /// Its time is over.
+    #[error("answer took too long")]
+    TooSlow,
+    /// Too many bytes.
+    #[error("answer is above 100 MB")]
+    TooLong,
+    /// Too many bytes in one event.
+    #[error("event is above 10 MB")]
+    EventTooLong,
+}
+
+impl Cut {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Broken => "The agent broke off its answer",
+            Self::Ended => "The session was stopped",
+            Self::TooSlow => "The time of the request is over",
+            Self::TooLong => "The answer of the agent is above 100 MB",
+            Self::EventTooLong => "An event of the agent is above 10 MB",
+        }
+    }
+}
+
+/// See the head of this file.
+pub(in crate::http) struct Answer {
+    incoming: Incoming,
+    sleep: Pin<Box<Sleep>>,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    sent: u64,
+    events: Option<EventMeter>,
+    /// A failure is told by an event of the protocol; else by cutting the connection.
+    tells: bool,
+    over: bool,
+    _done: DropGuard,
+}
+
+/// What is to be done with an answer.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct AnswerRules {
+    /// It ends here.
+    pub(in crate::http) deadline: Instant,
+    /// It is a stream of events.
+    pub(in crate::http) is_events: bool,
+    /// Its client understands an event for a failure.
+    pub(in crate::http) tells: bool,
+}
+
+impl Answer {
+    /// Takes over the call.
+    pub(in crate::http) fn new(app: &App, call: Call, incoming: Incoming, rules: AnswerRules) -> Self {
+        let ended = call.compute.ended.clone();
+        let done = CancellationToken::new();
+        let (watched, compute) = (done.clone(), ended.clone());
+        app.tasks.spawn(async move {
+            tokio::select! {
+                () = watched.cancelled() => {}
+                () = compute.cancelled() => {}
+                () = tokio::time::sleep_until(rules.deadline) => {}
+            }
+            drop(call);
+        });
+        // With a length that was announced there is no room for an event of ours.
+        let tells = rules.tells && incoming.size_hint().exact().is_none();
+        Self {
+            incoming,
+            sleep: Box::pin(tokio::time::sleep_until(rules.deadline)),
+            ended: Box::pin(ended.cancelled_owned()),
+            sent: 0,
+            events: rules.is_events.then(EventMeter::default),
+            tells,
+            over: false,
+            _done: done.drop_guard(),
+        }
+    }
+
+    fn cut(&mut self, cut: Cut) -> Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> {
+        tracing::debug!(reason = %cut, sent = self.sent, "answer of an agent was cut off");
+        self.over = true;
+        if self.tells {
+            // Whatever came before ends here.
+            let event = format!("\n\n{}", run_error("AGENT_ERROR", cut.message()));
+            return Some(Ok(Frame::data(Bytes::from(event))));
+        }
+        Some(Err(cut.into()))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        if this.sleep.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(this.cut(Cut::TooSlow));
+        }
+        loop {
+            let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                // What had arrived before the compute ended is passed on first.
+                Poll::Pending => {
+                    ready!(this.ended.as_mut().poll(cx));
+                    return Poll::Ready(this.cut(Cut::Ended));
+                }
+            };
+            let data = match frame {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    // Trailers stay behind.
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "agent broke off its answer");
+                    return Poll::Ready(this.cut(Cut::Broken));
+                }
+            };
+            this.sent += data.len() as u64;
+            if this.sent > ANSWER_BYTES_MAX {
+                return Poll::Ready(this.cut(Cut::TooLong));
+            }
+            if this.events.as_mut().is_some_and(|events| !events.feed(&data)) {
+                return Poll::Ready(this.cut(Cut::EventTooLong));
+            }
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.tells { SizeHint::default() } else { self.incoming.size_hint() }
+    }
+}
+
+/// Counts the bytes of each event.
+#[derive(Debug, Default)]
+struct EventMeter {
+    bytes: u64,
+    /// The line so far is empty.
+    at_line_start: bool,
+}
+
+impl EventMeter {
+    /// `false` when an event is too long.
+    fn feed(&mut self, data: &[u8]) -> bool {
+        // An event ends with an empty line; a carriage return before the line feed changes nothing.
+        for line in data.split_inclusive(|byte| *byte == b'\n') {
+            self.bytes += line.len() as u64;
+            if self.bytes > EVENT_BYTES_MAX {
+                return false;
+            }
+            let ends = line.last() == Some(&b'\n');
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            let empty = text.is_empty() || text == b"\r";
+            if ends && empty && self.at_line_start {
+                self.bytes = 0;
+            }
+            self.at_line_start = ends || (self.at_line_start && empty);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_measured_each_on_its_own() {
+        let long = vec![b'x'; 6_000_000];
+        let mut meter = EventMeter::default();
+        assert!(meter.feed(&long) && meter.feed(b"\n\n") && meter.feed(&long) && meter.feed(b"\r\n\r\n"));
+        assert_eq!(meter.bytes, 0);
+        assert!(meter.feed(&long) && meter.feed(b"\n") && meter.feed(b"\n") && meter.feed(&long));
+        assert!(meter.feed(b"\nmore\n"));
+        assert!(!meter.feed(&long), "a line that is not empty ends no event");
+    }
+}
