@@ -18,7 +18,7 @@ use std::fmt;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 pub use error::SigV4Error;
-pub use sign::{presign, sign_headers};
+pub use sign::{presign, sign_headers, sign_headers_for};
 
 use crate::headers;
 use canonical::{Canonical, canonical_query, host_without_port, payload_hex, signature};
@@ -198,7 +198,7 @@ impl Signature {
             let canonical =
                 Canonical { request, query: &query, signed: &self.signed_headers, host, payload: &payload };
             let digest = canonical.hash()?;
-            let expect = signature(secret, &self.timestamp, &self.date, &self.region, &digest);
+            let expect = signature(secret, &self.timestamp, &self.date, (&self.region, SERVICE), &digest);
             Ok::<bool, SigV4Error>(verify_slices_are_equal(&expect, &self.signature).is_ok())
         };
         let mut hosts = request

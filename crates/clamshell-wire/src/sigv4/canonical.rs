@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::hmac;
 
-use super::{ALGORITHM, PayloadHash, SERVICE, SigV4Error, SignedRequest, TERMINATOR};
+use super::{ALGORITHM, PayloadHash, SigV4Error, SignedRequest, TERMINATOR};
 use crate::headers;
 use crate::percent::{canonical, encode_to};
 use crate::query::{self, QueryError};
@@ -128,18 +128,18 @@ pub(super) fn host_without_port(host: &[u8]) -> Option<&[u8]> {
     (plain && !port.is_empty() && port.iter().all(u8::is_ascii_digit)).then_some(name)
 }
 
-/// The signature over a canonical request's hash.
+/// The signature over a canonical request's hash, for a region and a service.
 pub(super) fn signature(
     secret: &str,
     timestamp: &str,
     date: &str,
-    region: &str,
+    (region, service): (&str, &str),
     hash: &[u8; 32],
 ) -> [u8; 32] {
-    let text = format!("{ALGORITHM}\n{timestamp}\n{date}/{region}/{SERVICE}/{TERMINATOR}\n{}", hex(hash));
+    let text = format!("{ALGORITHM}\n{timestamp}\n{date}/{region}/{service}/{TERMINATOR}\n{}", hex(hash));
     let key = mac(format!("AWS4{secret}").as_bytes(), date);
     let key = mac(&key, region);
-    let key = mac(&key, SERVICE);
+    let key = mac(&key, service);
     let key = mac(&key, TERMINATOR);
     mac(&key, &text)
 }

@@ -40,6 +40,21 @@ pub fn sign_headers(
     region: &str,
     now_ms: u64,
 ) -> Result<Vec<(&'static str, String)>, SigV4Error> {
+    sign_headers_for(SERVICE, request, credentials, region, now_ms)
+}
+
+/// As [`sign_headers`], for another service. For S3, whose rules differ, the path must need no escape and the caller adds
+/// `x-amz-content-sha256`.
+///
+/// # Errors
+/// As [`sign_headers`].
+pub fn sign_headers_for(
+    service: &str,
+    request: &SignedRequest<'_>,
+    credentials: &Credentials,
+    region: &str,
+    now_ms: u64,
+) -> Result<Vec<(&'static str, String)>, SigV4Error> {
     let timestamp = time::format(now_ms);
     let mut add = vec![(headers::AMZ_DATE, timestamp.clone())];
     add.extend(credentials.session_token.clone().map(|token| (headers::AMZ_SECURITY_TOKEN, token)));
@@ -53,10 +68,10 @@ pub fn sign_headers(
     signed.dedup();
     let covered = SignedRequest { headers: &all, ..*request };
     let query = canonical_query(request.raw_query, false)?;
-    let digits = finish(&covered, &query, &signed, credentials, region, &timestamp)?;
+    let digits = finish(&covered, &query, &signed, credentials, (region, service), &timestamp)?;
     let authorization = format!(
         "{ALGORITHM} Credential={}, SignedHeaders={}, Signature={digits}",
-        credential(credentials, region, &timestamp),
+        credential(credentials, (region, service), &timestamp),
         signed.join(";"),
     );
     add.push((headers::AUTHORIZATION, authorization));
@@ -86,7 +101,7 @@ pub fn presign(
         raw.push_str(&percent_encode(value));
     };
     push("X-Amz-Algorithm", ALGORITHM);
-    push("X-Amz-Credential", &credential(credentials, region, &timestamp));
+    push("X-Amz-Credential", &credential(credentials, (region, SERVICE), &timestamp));
     push("X-Amz-Date", &timestamp);
     push("X-Amz-Expires", &expires_s.to_string());
     push("X-Amz-SignedHeaders", headers::HOST);
@@ -94,15 +109,15 @@ pub fn presign(
         push("X-Amz-Security-Token", token);
     }
     let query = canonical_query(&raw, true)?;
-    let digits = finish(request, &query, &[headers::HOST], credentials, region, &timestamp)?;
+    let digits = finish(request, &query, &[headers::HOST], credentials, (region, SERVICE), &timestamp)?;
     raw.push_str("&X-Amz-Signature=");
     raw.push_str(&digits);
     Ok(raw)
 }
 
-fn credential(credentials: &Credentials, region: &str, timestamp: &str) -> String {
+fn credential(credentials: &Credentials, (region, service): (&str, &str), timestamp: &str) -> String {
     let date = timestamp.get(..8).unwrap_or_default();
-    format!("{}/{date}/{region}/{SERVICE}/{TERMINATOR}", credentials.access_key_id)
+    format!("{}/{date}/{region}/{service}/{TERMINATOR}", credentials.access_key_id)
 }
 
 fn finish(
@@ -110,7 +125,7 @@ fn finish(
     query: &str,
     signed: &[&str],
     credentials: &Credentials,
-    region: &str,
+    scope: (&str, &str),
     timestamp: &str,
 ) -> Result<String, SigV4Error> {
     let host = request.headers.iter().find(|(name, _)| *name == headers::HOST);
@@ -118,5 +133,5 @@ fn finish(
     let payload = payload_hex(&request.payload_hash);
     let hash = Canonical { request, query, signed, host, payload: &payload }.hash()?;
     let date = timestamp.get(..8).unwrap_or_default();
-    Ok(hex(&signature(&credentials.secret_access_key, timestamp, date, region, &hash)))
+    Ok(hex(&signature(&credentials.secret_access_key, timestamp, date, scope, &hash)))
 }

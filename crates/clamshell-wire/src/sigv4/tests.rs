@@ -285,7 +285,7 @@ fn a_date_header_will_do() {
         let query = "qualifier=DEFAULT";
         let hash =
             Canonical { request, query, signed: &signed, host: b"127.0.0.1:8080", payload: &payload }.hash();
-        canonical::hex(&signature(SECRET, "20260102T030405Z", "20260102", REGION, &hash.unwrap()))
+        canonical::hex(&signature(SECRET, "20260102T030405Z", "20260102", (REGION, SERVICE), &hash.unwrap()))
     });
     // Commas without blanks are taken too.
     let authorization = format!(
@@ -361,6 +361,33 @@ fn hosts_and_secrets() {
     }
     let debug = format!("{:?}", credentials(Some("token-text")));
     assert!(!debug.contains(SECRET) && !debug.contains("token-text"), "{debug}");
+}
+
+/// The first example of the documentation of S3.
+#[test]
+fn another_service_is_signed_for() {
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let request = SignedRequest {
+        method: "GET",
+        raw_path: "/test.txt",
+        raw_query: "",
+        headers: &[
+            ("host", b"examplebucket.s3.amazonaws.com"),
+            ("range", b"bytes=0-9"),
+            ("x-amz-content-sha256", empty.as_bytes()),
+        ],
+        payload_hash: PayloadHash::Empty,
+    };
+    let credentials = Credentials {
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned(),
+        session_token: None,
+    };
+    let added = sign_headers_for("s3", &request, &credentials, "us-east-1", 1_369_353_600_000).unwrap();
+    let (_, authorization) = added.iter().find(|(name, _)| *name == "authorization").unwrap();
+    assert!(authorization.contains("/20130524/us-east-1/s3/aws4_request"), "{authorization}");
+    let expect = "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41";
+    assert!(authorization.ends_with(expect), "{authorization}");
 }
 
 fn official(request: &Owned, token: Option<&str>, presigned: bool) -> Owned {
