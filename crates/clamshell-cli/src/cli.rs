@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     client::Client,
-    commands::{completion, doctor, env, exec, keys, serve, sessions, shells, stop},
+    commands::{
+        completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, runtime, serve,
+        sessions, shells, status, stop,
+    },
     failure::Failure,
     local, output,
     target::{Resolution, Target, Wanted, resolve},
@@ -20,7 +23,7 @@ use crate::{
     about = "A home for coding agents: a server for sandboxes and terminals, and the commands to use them",
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Examples:\n  clamshell exec \"uname -a\"          run a command in a new sandbox\n  clamshell exec --it                open a shell; Ctrl+] detaches\n  clamshell shells                   what is running\n  eval \"$(clamshell env)\"            point AWS clients at the local server"
+    after_help = "Examples:\n  clamshell exec \"uname -a\"          run a command in a new sandbox\n  clamshell exec --it                open a shell; Ctrl+] detaches\n  clamshell deploy ./my-agent        host an agent\n  clamshell invoke my_agent \"hello\"  ask it\n  clamshell shells                   what is running\n  eval \"$(clamshell env)\"            point AWS clients at the local server"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,6 +37,13 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     Sessions(sessions::SessionsArgs),
     Shells(shells::ShellsArgs),
+    Create(create::CreateArgs),
+    Deploy(Box<deploy::DeployArgs>),
+    Invoke(Box<invoke::InvokeArgs>),
+    Logs(logs::LogsArgs),
+    Status(status::StatusArgs),
+    Runtime(runtime::RuntimeArgs),
+    Endpoint(endpoint::EndpointArgs),
     Keys(keys::KeysArgs),
     Doctor(doctor::DoctorArgs),
     Stop(stop::StopArgs),
@@ -60,17 +70,35 @@ pub(crate) struct ServerArgs {
 impl ServerArgs {
     /// Finds the server; starts none.
     pub(crate) async fn client(&self, runtime: Option<&str>) -> Result<Client, Failure> {
-        let data_dir = local::data_dir(self.data_dir.as_deref());
-        let wanted = Wanted {
+        self.client_as(runtime, None).await
+    }
+
+    /// As `client`, with a bearer token instead of keys when there is one.
+    pub(crate) async fn client_as(
+        &self,
+        runtime: Option<&str>,
+        bearer_token: Option<String>,
+    ) -> Result<Client, Failure> {
+        let wanted = Wanted { bearer_token, ..self.wanted(runtime) };
+        match find(&wanted).await? {
+            Some(target) => Client::new(target).await,
+            None => Err(no_server(&wanted)),
+        }
+    }
+
+    /// Finds the server; starts the local one when it is that and does not run.
+    pub(crate) async fn client_or_start(&self, runtime: Option<&str>) -> Result<Client, Failure> {
+        Client::new(find_or_start(&self.wanted(runtime)).await?).await
+    }
+
+    /// What these flags say.
+    pub(crate) fn wanted(&self, runtime: Option<&str>) -> Wanted {
+        Wanted {
             endpoint_url: self.endpoint_url.clone(),
             region: self.region.clone(),
             runtime: runtime.map(str::to_owned),
             bearer_token: None,
-            data_dir,
-        };
-        match find(&wanted).await? {
-            Some(target) => Client::new(target).await,
-            None => Err(no_server(&wanted)),
+            data_dir: local::data_dir(self.data_dir.as_deref()),
         }
     }
 }
@@ -86,6 +114,20 @@ pub(crate) async fn find(wanted: &Wanted) -> Result<Option<Target>, Failure> {
     match resolve(wanted, &variable, info.as_ref(), alive)? {
         Resolution::Ready(target) => Ok(Some(*target)),
         Resolution::LocalServerNeeded => Ok(None),
+    }
+}
+
+/// The target of `wanted`; starts the local server when it is that and does not run.
+pub(crate) async fn find_or_start(wanted: &Wanted) -> Result<Target, Failure> {
+    if let Some(target) = find(wanted).await? {
+        return Ok(target);
+    }
+    eprintln!("Starting a local server...");
+    local::start(&wanted.data_dir, &[]).await?;
+    match find(wanted).await? {
+        Some(target) => Ok(target),
+        None => Err(Failure::new("the local server stopped at once")
+            .hint(format!("the log is {}", local::log_path(&wanted.data_dir).display()))),
     }
 }
 
@@ -119,6 +161,13 @@ fn dispatch(command: Command) -> (bool, Result<i32, Failure>) {
         Command::Exec(args) => (args.json && !args.it, block_on(exec::run(*args))),
         Command::Sessions(args) => (args.server.json, block_on(sessions::run(args))),
         Command::Shells(args) => (args.server.json, block_on(shells::run(args))),
+        Command::Create(args) => (args.json, create::run(&args)),
+        Command::Deploy(args) => (args.server.json, block_on(deploy::run(*args))),
+        Command::Invoke(args) => (args.server.json, block_on(invoke::run(*args))),
+        Command::Logs(args) => (args.server.json, block_on(logs::run(args))),
+        Command::Status(args) => (args.server.json, block_on(status::run(args))),
+        Command::Runtime(args) => (args.server.json, block_on(runtime::run(args))),
+        Command::Endpoint(args) => (args.server.json, block_on(endpoint::run(args))),
         Command::Keys(args) => (args.server.json, block_on(keys::run(args))),
         Command::Doctor(args) => (args.server.json, block_on(doctor::run(args))),
         Command::Stop(args) => (args.json, block_on(stop::run(args))),
@@ -162,7 +211,12 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> i32 {
     } else {
         let _ = error.print();
     }
-    i32::from(!shown)
+    match (shown, arguments.get(1)) {
+        (true, _) => 0,
+        // One is for agents that fail.
+        (false, Some(command)) if command == "invoke" => 2,
+        (false, _) => 1,
+    }
 }
 
 /// What is wrong, without tips and usage: names of missing arguments stand in lines of their own.
@@ -193,7 +247,8 @@ mod tests {
             let name = command.get_bin_name().unwrap_or_default();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{name}");
-            for example in help.lines().skip(1) {
+            // Notes may follow after an empty line.
+            for example in help.lines().skip(1).take_while(|line| !line.is_empty()) {
                 assert!(example.contains(name) || example.starts_with("  eval"), "{name}: {example}");
             }
             // Scripts of a shell are what they are.

@@ -1,15 +1,28 @@
 //! One small HTTP client for Clamshell and AWS: HTTP/1.1 over TCP or TLS, signed, one connection a
 //! request; WebSockets are upgrades of the same.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::Read,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clamshell_domain::{Clock, SystemClock};
-use clamshell_wire::headers;
+use clamshell_wire::{
+    headers,
+    sigv4::{PayloadHash, SERVICE as AGENTCORE},
+};
 use futures_util::TryFutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    upgrade::Upgraded,
+};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use serde_json::Value;
@@ -48,6 +61,18 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const JSON_BYTES_MAX: usize = 32 << 20;
 /// Errors are one sentence.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+
+/// A zip of 250 MB over a line of 2 Mbit/s.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// One read of a file on its way up.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Digest of nothing.
+const EMPTY_SHA256: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+/// Header that S3 wants beside the signature.
+const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// A stream to a server, encrypted or not.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -188,10 +213,79 @@ impl Client {
         extra: &[(&'static str, String)],
         body: Vec<u8>,
     ) -> Result<Answer, RequestError> {
-        let mut request = self.request(endpoint, &method, path_and_query, extra, &body).await?;
-        *request.body_mut() = Full::new(Bytes::from(body));
-        let stream = connect(endpoint, self.tls.clone()).await?;
-        let (answer, connection) = exchange(stream, request, ANSWER_TIMEOUT).await?;
+        let fields = named(extra);
+        self.deliver(endpoint, method, path_and_query, &fields, body, ANSWER_TIMEOUT).await
+    }
+
+    /// As `send`, with any headers, and so long for the head of the answer.
+    pub(crate) async fn send_long(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        fields: &[(HeaderName, String)],
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Answer, RequestError> {
+        self.deliver(&self.target.endpoint, method, path_and_query, fields, body, limit).await
+    }
+
+    async fn deliver(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        path_and_query: &str,
+        fields: &[(HeaderName, String)],
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Answer, RequestError> {
+        let payload = payload(&body);
+        let head = self.request(AGENTCORE, endpoint, &method, path_and_query, fields, payload).await?;
+        let request = head.map(|()| Full::new(Bytes::from(body)));
+        self.answer(endpoint, path_and_query, request, limit).await
+    }
+
+    /// Asks S3 at `endpoint` about an object, or puts a file there. `path` must need no escape.
+    pub(crate) async fn object(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        upload: Option<Upload>,
+    ) -> Result<Answer, RequestError> {
+        let Some(upload) = upload else {
+            let fields = [(HeaderName::from_static(CONTENT_SHA256), hex(&EMPTY_SHA256))];
+            let payload = PayloadHash::Empty;
+            let head = self.request("s3", endpoint, &Method::HEAD, path, &fields, payload).await?;
+            return self.answer(endpoint, path, head.map(|()| Full::default()), ANSWER_TIMEOUT).await;
+        };
+        let fields = [
+            (HeaderName::from_static(CONTENT_SHA256), hex(&upload.sha256)),
+            (http::header::CONTENT_TYPE, "application/zip".to_owned()),
+        ];
+        let payload = PayloadHash::Sha256(upload.sha256);
+        let head = self.request("s3", endpoint, &Method::PUT, path, &fields, payload).await?;
+        let body = FileBody { file: upload.file, left: upload.bytes };
+        self.answer(endpoint, path, head.map(|()| body), UPLOAD_TIMEOUT).await
+    }
+
+    async fn answer<B>(
+        &self,
+        endpoint: &Endpoint,
+        path_and_query: &str,
+        request: Request<B>,
+        limit: Duration,
+    ) -> Result<Answer, RequestError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let tls = if endpoint.tls == self.target.endpoint.tls {
+            self.tls.clone()
+        } else {
+            // Objects may be elsewhere than the planes.
+            Some(tls_config(self.target.ca_path.as_deref()).map_err(RequestError::Local)?)
+        };
+        let stream = connect(endpoint, tls.filter(|_| endpoint.tls)).await?;
+        let (answer, connection) = exchange(stream, request, limit).await?;
         let (parts, body) = answer.into_parts();
         tracing::debug!(%endpoint, path = path_and_query, status = parts.status.as_u16(), "answered");
         if !parts.status.is_success() {
@@ -219,7 +313,10 @@ impl Client {
         extra: &[(&'static str, String)],
     ) -> Result<Socket, RequestError> {
         let endpoint = &self.target.endpoint;
-        let mut request = self.request(endpoint, &Method::GET, path_and_query, extra, &[]).await?;
+        let payload = PayloadHash::Empty;
+        let head =
+            self.request(AGENTCORE, endpoint, &Method::GET, path_and_query, &named(extra), payload).await?;
+        let mut request = head.map(|()| Full::<Bytes>::default());
         let key = generate_key();
         let fields = [
             ("connection", "Upgrade"),
@@ -260,28 +357,30 @@ impl Client {
 
     async fn request(
         &self,
+        service: &str,
         endpoint: &Endpoint,
         method: &Method,
         path_and_query: &str,
-        extra: &[(&'static str, String)],
-        body: &[u8],
-    ) -> Result<Request<Full<Bytes>>, RequestError> {
-        let mut fields: Vec<(&'static str, String)> = vec![(headers::HOST, endpoint.authority())];
+        extra: &[(HeaderName, String)],
+        payload_hash: PayloadHash<'_>,
+    ) -> Result<Request<()>, RequestError> {
+        let mut fields = vec![(http::header::HOST, endpoint.authority())];
         fields.extend_from_slice(extra);
         match (&self.target.identity, &self.keys) {
             (Identity::Bearer(token), _) => {
                 // A shell's token travels as a subprotocol, which the caller has put there.
                 if !fields.iter().any(|(name, _)| *name == headers::SEC_WEBSOCKET_PROTOCOL) {
-                    fields.push((headers::AUTHORIZATION, format!("Bearer {token}")));
+                    fields.push((http::header::AUTHORIZATION, format!("Bearer {token}")));
                 }
             }
             (Identity::Root | Identity::Chain, Some(keys)) => {
                 let credentials = keys.get().await.map_err(RequestError::Local)?;
-                let unsigned = Unsigned { method: method.as_str(), path_and_query, headers: &fields, body };
+                let method = method.as_str();
+                let unsigned = Unsigned { service, method, path_and_query, headers: &fields, payload_hash };
                 let now_ms = SystemClock.now_ms();
                 let signed = signing::sign(unsigned, &credentials, &self.target.region, now_ms)
                     .map_err(RequestError::Local)?;
-                fields.extend(signed);
+                fields.extend(signed.into_iter().map(|(name, value)| (HeaderName::from_static(name), value)));
             }
             (Identity::Root | Identity::Chain, None) => {
                 return Err(RequestError::Local(Failure::new("no keys to sign with")));
@@ -293,9 +392,67 @@ impl Client {
         }
         request
             .header("user-agent", concat!("clamshell/", env!("CARGO_PKG_VERSION")))
-            .body(Full::default())
+            .body(())
             .map_err(|error| local_error(&error))
     }
+}
+
+/// A file to put somewhere.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// The file, at its start.
+    pub(crate) file: std::fs::File,
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Its digest.
+    pub(crate) sha256: [u8; 32],
+}
+
+/// A file as a body. It was just written, so reads come from memory and may block the one thread there is.
+struct FileBody {
+    file: std::fs::File,
+    left: u64,
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(self.left).unwrap_or(CHUNK_BYTES))];
+        if chunk.is_empty() {
+            return Poll::Ready(None);
+        }
+        if let Err(error) = self.file.read_exact(&mut chunk) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.left = self.left.saturating_sub(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+fn payload(body: &[u8]) -> PayloadHash<'_> {
+    if body.is_empty() { PayloadHash::Empty } else { PayloadHash::Body(body) }
+}
+
+fn named(fields: &[(&'static str, String)]) -> Vec<(HeaderName, String)> {
+    fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())).collect()
+}
+
+/// Digits of a digest.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Body and headers of a JSON request.
@@ -330,7 +487,7 @@ pub(crate) async fn is_healthy(endpoint: &Endpoint, ca_path: Option<&Path>) -> b
         let tls = if endpoint.tls { Some(tls_config(ca_path).ok()?) } else { None };
         let request = Request::get("/clamshell/v1/health")
             .header(headers::HOST, endpoint.authority())
-            .body(Full::default())
+            .body(Full::<Bytes>::default())
             .ok()?;
         let stream = connect(endpoint, tls).await.ok()?;
         let (answer, _connection) = exchange(stream, request, HEALTH_TIMEOUT).await.ok()?;
@@ -364,11 +521,15 @@ async fn connect(
         .unwrap_or_else(|_| Err(RequestError::Unreachable("no connection in time".to_owned())))
 }
 
-async fn exchange(
+async fn exchange<B>(
     stream: Box<dyn Stream>,
-    request: Request<Full<Bytes>>,
+    request: Request<B>,
     limit: Duration,
-) -> Result<(http::Response<Incoming>, JoinSet<()>), RequestError> {
+) -> Result<(http::Response<Incoming>, JoinSet<()>), RequestError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut tasks = JoinSet::new();
     let exchange = async {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -4,6 +4,7 @@
 mod cli;
 mod client;
 mod commands;
+mod control;
 mod credentials;
 mod failure;
 mod local;

@@ -6,9 +6,10 @@ use serde_json::json;
 
 use crate::{
     client::{self, Client, RequestError},
+    control,
     failure::Failure,
     output,
-    target::{Place, RuntimeChoice},
+    target::RuntimeChoice,
 };
 
 /// A list longer than this many pages is not searched to its end.
@@ -61,7 +62,7 @@ fn is_called(runtime_id: &str, name: &str) -> bool {
 
 async fn default_of_server(client: &Client) -> Result<ResolvedRuntime, Failure> {
     let no_runtime = || Failure::new("no runtime was named").hint("give --runtime, or set CLAMSHELL_RUNTIME");
-    if client.target().place == Place::Aws {
+    if client.target().is_aws() {
         return Err(no_runtime());
     }
     match client.json(Method::GET, "/clamshell/v1/server", None).await {
@@ -76,12 +77,7 @@ async fn default_of_server(client: &Client) -> Result<ResolvedRuntime, Failure> 
 
 async fn by_name(client: &Client, name: &str) -> Result<ResolvedRuntime, Failure> {
     let what = format!("cannot find the runtime `{name}`");
-    let endpoint = match std::env::var("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL") {
-        Ok(url) if client.target().place == Place::Named && !url.is_empty() => {
-            crate::target::Endpoint::parse(&url)?
-        }
-        _ => client.target().endpoint.control(),
-    };
+    let endpoint = control::endpoint(client)?;
     let failed = |error: RequestError| error.into_failure(&what, &endpoint);
     let mut known: Vec<String> = Vec::new();
     let mut token: Option<String> = None;

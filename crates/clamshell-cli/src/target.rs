@@ -67,6 +67,14 @@ impl Endpoint {
         }
     }
 
+    /// Where S3 is: beside AWS's own planes, else at the same address.
+    pub(crate) fn objects(&self) -> Self {
+        match self.host.strip_prefix("bedrock-agentcore.") {
+            Some(rest) => Self { host: format!("s3.{rest}"), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// `Host` header: a default port is left out.
     pub(crate) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -165,6 +173,13 @@ pub(crate) struct Target {
     pub(crate) ca_path: Option<PathBuf>,
     /// Data directory of the local server.
     pub(crate) data_dir: PathBuf,
+}
+
+impl Target {
+    /// Whether it is Amazon's, found by the ARN or named by its host.
+    pub(crate) fn is_aws(&self) -> bool {
+        self.place == Place::Aws || region_in_host(&self.endpoint.host).is_some()
+    }
 }
 
 /// What came out.
@@ -449,6 +464,7 @@ mod tests {
         assert_eq!(Endpoint::parse("http://[::1]:81").unwrap().authority(), "[::1]:81");
         assert_eq!(Endpoint::parse("https://EXAMPLE.org:443/").unwrap().to_string(), "https://example.org");
         let aws = Endpoint::aws("aws", "us-west-2");
+        assert_eq!(aws.objects().to_string(), "https://s3.us-west-2.amazonaws.com");
         assert_eq!(aws.control().to_string(), "https://bedrock-agentcore-control.us-west-2.amazonaws.com");
     }
 }

@@ -10,12 +10,12 @@ use clamshell_term::escape::DetachKey;
 use clap::Args;
 
 use crate::{
-    cli::find,
+    cli::find_or_start,
     client::Client,
     failure::Failure,
     local, runtimes,
     shell::{self, Access, HintFlags, Wish},
-    target::{Place, Target, Wanted},
+    target::{Place, Wanted},
 };
 
 /// Run a command in a sandbox, or open a shell in it
@@ -182,17 +182,4 @@ fn check(args: &ExecArgs) -> Result<Option<u64>, Failure> {
         return refuse("--shell-id and --watch need --it");
     }
     Ok(timeout_s)
-}
-
-async fn find_or_start(wanted: &Wanted) -> Result<Target, Failure> {
-    if let Some(target) = find(wanted).await? {
-        return Ok(target);
-    }
-    eprintln!("Starting a local server...");
-    local::start(&wanted.data_dir, &[]).await?;
-    match find(wanted).await? {
-        Some(target) => Ok(target),
-        None => Err(Failure::new("the local server stopped at once")
-            .hint(format!("the log is {}", local::log_path(&wanted.data_dir).display()))),
-    }
 }

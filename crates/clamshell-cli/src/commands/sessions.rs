@@ -11,7 +11,6 @@ use crate::{
     failure::Failure,
     output::{self, text, time},
     runtimes,
-    target::Place,
 };
 
 /// Shortest beginning of a session id that stands for it: long enough not to hit by chance.
@@ -128,7 +127,7 @@ pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
 
 /// Calls the extension API, which AWS does not have.
 pub(crate) async fn call(client: &Client, method: Method, path: &str, what: &str) -> Result<Value, Failure> {
-    if client.target().place == Place::Aws {
+    if client.target().is_aws() {
         return Err(Failure::new(what)
             .because("Amazon Bedrock AgentCore has no call for it")
             .hint("it works with a Clamshell server: --endpoint-url, or no --runtime for the local one"));
