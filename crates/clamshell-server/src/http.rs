@@ -12,6 +12,7 @@ mod error;
 mod extension;
 mod idempotency;
 mod invocations;
+mod objects;
 mod pages;
 mod relay;
 mod resource_policies;
@@ -91,6 +92,9 @@ async fn dispatch(
         return Ok(response::preflight(request.headers()));
     }
     let (parts, body) = request.into_parts();
+    if objects::is_for_objects(&parts) {
+        return Ok(objects::serve(app, Request::from_parts(parts, body)).await);
+    }
     let route = match route::route(parts.method.as_str(), parts.uri.path()) {
         Ok(route) => route,
         Err(error) => return Ok(refuse_route(&error)),

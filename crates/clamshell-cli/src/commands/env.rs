@@ -69,6 +69,7 @@ fn variables(info: &ServerInfo, root: &RootCredentials) -> Vec<(&'static str, St
         ("AWS_DEFAULT_REGION", info.region.clone()),
         ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", info.endpoint.clone()),
         ("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", info.endpoint.clone()),
+        ("AWS_ENDPOINT_URL_S3", info.endpoint.clone()),
         ("CLAMSHELL_RUNTIME_ARN", info.default_runtime_arn.clone()),
     ];
     if let Some(ca) = info.ca_path.as_ref().and_then(|path| path.to_str()) {
@@ -146,8 +147,9 @@ mod tests {
         let text = render(&sample(Some("/ca.pem")), Form::Json);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["AWS_REGION"], "us-west-2");
+        assert_eq!(value["AWS_ENDPOINT_URL_S3"], "https://127.0.0.1:7878");
         assert_eq!(value["NODE_EXTRA_CA_CERTS"], "/ca.pem");
-        assert_eq!(value.as_object().unwrap().len(), 10);
+        assert_eq!(value.as_object().unwrap().len(), 11);
     }
 
     #[test]

@@ -80,14 +80,22 @@ pub(super) async fn admit(
     target: Option<Target>,
     body: &[u8],
 ) -> Result<Caller, ApiError> {
-    let context = Arc::new(context(app, parts, &identity));
-    let policies = policies::of_identity(app, &identity).await?;
-    let Identity { principal, token, .. } = identity;
-    let caller = Caller { principal, policies, token, context, target };
+    let caller = Caller { target, ..caller(app, parts, identity).await? };
     for demand in demands(app, parts, asked, &caller, body).await? {
         authorize(app, &caller, &demand).await?;
     }
     Ok(caller)
+}
+
+/// The caller of an identity whose signature holds. What it asks for is not allowed yet.
+///
+/// # Errors
+/// When its policies cannot be read.
+pub(super) async fn caller(app: &Arc<App>, parts: &Parts, identity: Identity) -> Result<Caller, ApiError> {
+    let context = Arc::new(context(app, parts, &identity));
+    let policies = policies::of_identity(app, &identity).await?;
+    let Identity { principal, token, .. } = identity;
+    Ok(Caller { principal, policies, token, context, target: None })
 }
 
 /// Whether `caller` may do what `demand` says: every one of its resources must allow it, and none may deny it.
