@@ -49,6 +49,17 @@ pub enum Artifact {
     },
 }
 
+impl Artifact {
+    /// Whether it may say which program is its agent. This machine's own system and a plain directory never do; they are
+    /// for commands and shells.
+    pub fn may_host_agent(&self) -> bool {
+        match self {
+            Self::Host | Self::Directory { .. } => false,
+            Self::Oci { .. } | Self::Image { .. } | Self::Code { .. } => true,
+        }
+    }
+}
+
 /// An object in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectLocation {

@@ -38,6 +38,18 @@ pub struct Overrides {
     pub region: Option<String>,
 }
 
+/// Who may name images that lie on this machine, its own system among them, in calls that make runtimes. Whoever may
+/// sees every file that the image named has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalImages {
+    /// No call.
+    Nobody,
+    /// The account's root: on a loopback address that is the operator, who can read those files anyway.
+    Root,
+    /// Whoever may make runtimes.
+    Anybody,
+}
+
 /// Where the listener's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
@@ -133,14 +145,13 @@ pub struct Config {
     pub storage_retention_ms: u64,
     /// Milliseconds between SIGTERM and the end of open connections.
     pub drain_timeout_ms: u64,
+    /// Whether one sandbox is made ahead for the next new session.
+    pub standby: bool,
+    /// Who may make runtimes of images that lie on this machine.
+    pub local_images: LocalImages,
     /// Whether identity providers of runtimes may have addresses that are not public: those of the operator's own networks
     /// and of this machine. Whoever makes runtimes could then look around there.
     pub allow_private_identity_providers: bool,
-    /// Whether one sandbox is made ahead for the next new session.
-    pub standby: bool,
-    /// Whether calls that make runtimes may name images that lie on this machine, this machine's own system among them.
-    /// Whoever may then sees every file that the image named has.
-    pub allow_local_images: bool,
     /// Root file system below code zips.
     pub code_base_image: Artifact,
     /// Whether a session that starts with another version of its runtime finds its workspace as it was.
@@ -188,9 +199,9 @@ struct File {
     drain_timeout_s: Option<u64>,
     standby: Option<bool>,
     allow_local_images: Option<bool>,
+    allow_private_identity_providers: Option<bool>,
     code_base_image: Option<String>,
     keep_workspace_across_versions: Option<bool>,
-    allow_private_identity_providers: Option<bool>,
     tls: Option<FileTls>,
     limits: FileLimits,
     runtimes: BTreeMap<String, FileRuntime>,
@@ -373,11 +384,15 @@ impl Config {
             )?,
             drain_timeout_ms: millis("drain_timeout_s", file.drain_timeout_s, 10, 1000)?,
             standby: file.standby.unwrap_or(true),
-            // Who reaches a loopback address with a key of this server is on this machine already.
-            allow_local_images: file.allow_local_images.unwrap_or_else(|| is_loopback(listen.ip())),
+            local_images: match file.allow_local_images {
+                Some(true) => LocalImages::Anybody,
+                Some(false) => LocalImages::Nobody,
+                None if is_loopback(listen.ip()) => LocalImages::Root,
+                None => LocalImages::Nobody,
+            },
+            allow_private_identity_providers: file.allow_private_identity_providers.unwrap_or(false),
             code_base_image: base_image(file.code_base_image.as_deref().unwrap_or("host"))?,
             keep_workspace_across_versions: file.keep_workspace_across_versions.unwrap_or(true),
-            allow_private_identity_providers: file.allow_private_identity_providers.unwrap_or(false),
         })
     }
 }

@@ -86,6 +86,7 @@ impl Store {
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
+        self.policy_changed();
         Ok(())
     }
 
@@ -136,6 +137,7 @@ impl Store {
             .await?;
         crate::tags::forget_resource(&mut tx, arn).await?;
         tx.commit().await?;
+        self.policy_changed();
         Ok(())
     }
 

@@ -68,6 +68,7 @@ impl Store {
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        self.policy_changed();
         Ok(())
     }
 
@@ -281,6 +282,7 @@ impl Store {
         }
         crate::tags::forget_resource(&mut tx, arn).await?;
         tx.commit().await?;
+        self.policy_changed();
         Ok(())
     }
 

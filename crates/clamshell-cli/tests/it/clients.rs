@@ -6,6 +6,7 @@
 mod agentcore;
 mod aws_cli;
 mod boto3;
+mod control;
 mod harness;
 mod javascript;
 mod python_sdk;

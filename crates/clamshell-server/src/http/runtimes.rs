@@ -10,6 +10,7 @@ mod view;
 
 use bytes::Bytes;
 use clamshell_domain::{ResourceStatus, Runtime, RuntimeId, RuntimeName};
+use clamshell_identity::policy::PrincipalKind;
 use clamshell_store::{ChangeRuntimeError, InsertRuntimeError, VersionRecord};
 use clamshell_wire::{AwsError, Timestamp, generated::control as api};
 use http::Response;
@@ -25,7 +26,7 @@ use super::{
     pages::page,
     response::Body,
 };
-use crate::app::App;
+use crate::{app::App, config::LocalImages};
 
 /// Runtimes of an account (`runtime.md` section 10).
 const RUNTIMES_MAX: usize = 1000;
@@ -36,6 +37,7 @@ const VERSIONS_MAX: usize = 1000;
 pub(super) async fn create(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let input: api::CreateAgentRuntimeRequest = request.input(body)?;
     let app = request.app;
+    let allow_local = may_name_local_images(&request);
     let once = Once::new(&input, input.client_token.as_deref())?;
     let name = RuntimeName::parse(input.agent_runtime_name.as_str())
         .map_err(|error| AwsError::invalid_field("agentRuntimeName", &error.to_string()))?;
@@ -51,7 +53,7 @@ pub(super) async fn create(request: ApiRequest<'_>, body: &Bytes) -> Result<Resp
         version: 1,
         now_ms,
     };
-    let runtime = Definition::from(input).into_runtime(version, &app.config, None)?;
+    let runtime = Definition::from(input).into_runtime(version, &app.config, allow_local, None)?;
     let known = app.store.list_runtimes().await?;
     if known.iter().any(|other| other.name == name) {
         return Err(ControlError::NameTaken { name }.into());
@@ -94,6 +96,7 @@ pub(super) async fn get(request: ApiRequest<'_>, body: &Bytes) -> Result<Respons
 pub(super) async fn update(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let input: api::UpdateAgentRuntimeRequest = request.input(body)?;
     let app = request.app;
+    let allow_local = may_name_local_images(&request);
     let once = Once::new(&input, input.client_token.as_deref())?;
     let id = runtime_id(&input.agent_runtime_id)?;
     let _turn = app.control.turn().await;
@@ -114,7 +117,7 @@ pub(super) async fn update(request: ApiRequest<'_>, body: &Bytes) -> Result<Resp
     };
     let platform = latest.runtime.hosting.as_ref().and_then(Definition::of);
     let platform = platform.and_then(|definition| definition.platform_version);
-    let runtime = Definition::from(input).into_runtime(version, &app.config, platform)?;
+    let runtime = Definition::from(input).into_runtime(version, &app.config, allow_local, platform)?;
     if versions >= VERSIONS_MAX {
         return Err(ControlError::Quota { what: "versions of an agent runtime", most: VERSIONS_MAX }.into());
     }
@@ -204,6 +207,15 @@ async fn changeable(app: &App, id: &RuntimeId) -> Result<VersionRecord, ApiError
         return Err(ControlError::InProgress { what: "agent runtime", status: latest.status }.into());
     }
     Ok(latest)
+}
+
+fn may_name_local_images(request: &ApiRequest<'_>) -> bool {
+    let is_root = request.caller.as_ref().is_some_and(|caller| caller.principal.kind == PrincipalKind::Root);
+    match request.app.config.local_images {
+        LocalImages::Nobody => false,
+        LocalImages::Root => is_root,
+        LocalImages::Anybody => true,
+    }
 }
 
 /// Whether the configuration says what a runtime is: then a change by a call would be undone by the next start.

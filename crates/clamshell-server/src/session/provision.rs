@@ -105,7 +105,8 @@ impl Registry {
         };
         let ended = CancellationToken::new();
         let runtime = session.runtime();
-        let agent = runtime.hosting.as_ref().map(|hosting| {
+        let hosting = runtime.hosting.as_ref().filter(|_| runtime.artifact.may_host_agent());
+        let agent = hosting.map(|hosting| {
             Arc::new(Agent::new(AgentParts {
                 hosting,
                 start_limit: agent::start_limit(&runtime),

@@ -303,25 +303,34 @@ async fn control_plane_reads_are_refused_exactly() {
         let call = Call::new(method, format!("/runtimes/{unknown}/{rest}"));
         table.not_found(rest, call, no_runtime(unknown, "DEFAULT"));
     }
-    for text in ["0", "x", "-1", "%2B1", "01", "100000", "1.0", ""] {
+    for text in ["0", "x", "-1", "%2B1", "01", "1.0"] {
         let call = Call::new("GET", format!("/runtimes/{id}/?version={text}"));
         table.invalid(text, call, invalid("agentRuntimeVersion", version));
     }
+    let call = Call::new("GET", format!("/runtimes/{id}/?version=100000"));
+    let longest = "Member must have length less than or equal to 5";
+    table.invalid("long version", call, invalid("agentRuntimeVersion", longest));
     for path in
         ["/runtimes/", &format!("/runtimes/{id}/versions/"), &format!("/runtimes/{id}/runtime-endpoints/")]
     {
         for (query, field, rule) in [
             ("maxResults=0", "maxResults", "Member must have value greater than or equal to 1"),
             ("maxResults=101", "maxResults", "Member must have value less than or equal to 100"),
-            ("maxResults=x", "maxResults", "Member must be an integer"),
             ("nextToken=x", "nextToken", "Member must be a token of an earlier answer"),
         ] {
             let call = Call::new("POST", format!("{path}?{query}"));
             table.invalid(&format!("{path} {query}"), call, invalid(field, rule));
         }
+        let call = Call::new("POST", format!("{path}?maxResults=x"));
+        let expect = json!({
+            "message": "Member 'maxResults' must be an integer.",
+            "reason": "CannotParse",
+            "fieldList": [{ "name": "maxResults", "message": "Member must be an integer" }],
+        });
+        table.invalid(&format!("{path} x"), call, expect);
     }
     let call = Call::new("GET", format!("/runtimes/{id}/?version=99999"));
-    table.not_found("version", call, no_runtime(&id, "DEFAULT"));
+    table.not_found("version", call, message("The agent runtime has no version 99999"));
     let call = Call::new("GET", format!("/runtimes/{id}/runtime-endpoints/prod/"));
     table.not_found("endpoint", call, no_runtime(&id, "prod"));
     let call = Call::new("GET", format!("/runtimes/{id}/runtime-endpoints/a-b/"));

@@ -5,6 +5,7 @@
 mod bad_input;
 mod calls;
 mod connections;
+mod control_changes;
 mod control_plane;
 mod file_systems;
 mod hold;

@@ -6,7 +6,7 @@
 
 use clamshell_server::EXTENSION_ROUTES;
 use clamshell_wire::{Operation, headers, percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     calls::{Call, Refusal, SESSION, message, no_runtime, server_with_session, state},
@@ -30,11 +30,28 @@ pub(crate) fn call(server: &InProcess, operation: Operation, arn: &str, id: Opti
     let call = Call::new(operation.method(), path).header(headers::SESSION_ID, SESSION);
     match operation {
         Operation::InvokeAgentRuntimeCommand => call.body("{\"command\":\"true\"}"),
+        Operation::CreateAgentRuntime => call.body(runtime_body(Some("made_by_strangers"))),
+        Operation::UpdateAgentRuntime => call.body(runtime_body(None)),
+        Operation::CreateAgentRuntimeEndpoint => call.body(json!({ "name": "prod" }).to_string()),
+        Operation::UpdateAgentRuntimeEndpoint => call.body("{}"),
+        Operation::TagResource => call.body(json!({ "tags": { "a": "b" } }).to_string()),
+        Operation::UntagResource => Call { path: format!("{}?tagKeys=a", call.path), ..call },
+        Operation::PutResourcePolicy => call.body(json!({ "policy": "{}" }).to_string()),
         Operation::InvokeAgentRuntimeCommandShell | Operation::InvokeAgentRuntimeWithWebSocketStream => {
             call.upgrade_without("")
         }
         _ => call,
     }
+}
+
+/// Everything that a create or update call needs.
+fn runtime_body(name: Option<&str>) -> String {
+    json!({
+        "agentRuntimeName": name,
+        "agentRuntimeArtifact": { "containerConfiguration": { "containerUri": "host" } },
+        "roleArn": "arn:aws:iam::123456789012:role/agent",
+    })
+    .to_string()
 }
 
 const MISMATCH: &str = "The request signature we calculated does not match the signature you provided. Check your AWS \
@@ -77,15 +94,22 @@ async fn every_operation_is_refused_to_strangers() {
     let foreign = arn.replace(&server.info.account_id, "111111111111");
     let unknown = "foreign-AbCdE12345";
     for operation in Operation::ALL.iter().copied().filter(|operation| is_served(*operation)) {
-        check_credentials(&server, operation.name(), &call(&server, operation, arn, None)).await;
+        // Those who look for the place where tokens come from have none.
+        if operation != Operation::GetRuntimeProtectedResourceMetadata {
+            check_credentials(&server, operation.name(), &call(&server, operation, arn, None)).await;
+        }
         let template = operation.path_template();
         let strange = call(&server, operation, &foreign, Some(unknown));
         if template.contains("{agentRuntimeArn}") {
             check_not_found(&server, operation.name(), strange, no_runtime(&foreign, "DEFAULT")).await;
         } else if template.contains("{agentRuntimeId}") {
             check_not_found(&server, operation.name(), strange, no_runtime(unknown, "DEFAULT")).await;
+        } else if template.contains("{resourceArn}") {
+            let body = message(format!("Resource '{foreign}' not found"));
+            check_not_found(&server, operation.name(), strange, body).await;
         } else {
-            assert_eq!(operation, Operation::ListAgentRuntimes, "a foreign form is missing");
+            let nothing = [Operation::ListAgentRuntimes, Operation::CreateAgentRuntime];
+            assert!(nothing.contains(&operation), "a foreign form is missing");
         }
     }
     assert_eq!(state(&server).await, before);
@@ -108,9 +132,11 @@ fn foreign(method: &str, path: &str) -> Foreign {
     match (method, path) {
         ("GET", "/health") => Foreign::Open,
         ("GET", "/server" | "/doctor" | "/keys") | ("POST", "/keys") => Foreign::Nothing,
+        // Users and roles are those of this account; what of another one may do is `access.rs`.
+        (_, path) if path.starts_with("/users") || path.starts_with("/roles") => Foreign::Nothing,
         ("POST", "/keys/{accessKeyId}/enable" | "/keys/{accessKeyId}/disable")
         | ("DELETE", "/keys/{accessKeyId}") => Foreign::Key,
-        ("GET", "/sessions" | "/shells" | "/sessions/{sessionId}" | "/sessions/{sessionId}/shells")
+        ("GET", "/logs" | "/sessions" | "/shells" | "/sessions/{sessionId}" | "/sessions/{sessionId}/shells")
         | ("POST", "/sessions/{sessionId}/stop" | "/sessions/{sessionId}/commands")
         | ("DELETE", "/sessions/{sessionId}" | "/sessions/{sessionId}/shells/{shellId}")
         | (

@@ -162,11 +162,12 @@ impl Definition {
     }
 
     /// Checks the rules that the model cannot say, fills in defaults, and makes the version. `platform` is that of the
-    /// version before: what an update that names none keeps.
+    /// version before: what an update that names none keeps. `allow_local`: the caller may name images of this machine.
     pub(super) fn into_runtime(
         mut self,
         name: VersionName,
         config: &Config,
+        allow_local: bool,
         platform: Option<String>,
     ) -> Result<Runtime, ApiError> {
         if self.capacity_provider_configuration.is_some() {
@@ -180,7 +181,7 @@ impl Definition {
         if !PLATFORMS.contains(&platform.as_str()) {
             return Err(refuse("platformVersion", "Member must satisfy enum value set: [V1, V2]"));
         }
-        let artifact = self.artifact(config)?;
+        let artifact = self.artifact(config, allow_local)?;
         let environment = self.environment_variables.take().unwrap_or_default();
         check_environment(&environment, &platform, &artifact)?;
         self.platform_version = Some(platform);
@@ -270,10 +271,10 @@ impl Definition {
         }
     }
 
-    fn artifact(&self, config: &Config) -> Result<Artifact, ApiError> {
+    fn artifact(&self, config: &Config, allow_local: bool) -> Result<Artifact, ApiError> {
         match &self.agent_runtime_artifact {
             api::AgentRuntimeArtifact::ContainerConfiguration(container) => {
-                image(&container.container_uri, config.allow_local_images)
+                image(&container.container_uri, allow_local)
             }
             api::AgentRuntimeArtifact::CodeConfiguration(code) => {
                 let api::Code::S3(location) = &code.code;
@@ -351,7 +352,7 @@ fn image(uri: &str, allow_local: bool) -> Result<Artifact, ApiError> {
         Some(Artifact::Host | Artifact::Directory { .. } | Artifact::Oci { .. }) if !allow_local => {
             Err(refuse(
                 FIELD,
-                "Member must name an image of a registry: this server does not allow local images (allow_local_images)",
+                "Member must name an image of a registry: local images are not allowed to this caller (allow_local_images)",
             ))
         }
         Some(artifact) => Ok(artifact),
