@@ -4,7 +4,6 @@
 //! (making and ending a sandbox) run in tasks of their own, so that a client that hangs up half-way
 //! leaves nothing half-done. The row in the store is written before anybody is told.
 
-#[cfg_attr(not(test), allow(dead_code, reason = "what needs handlers of invocations"))]
 mod agent;
 mod claims;
 mod credentials;
@@ -32,7 +31,6 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-#[allow(unused_imports, reason = "named by handlers of invocations")]
 pub(crate) use agent::{AgentBody, AgentError, AgentHandle};
 pub(crate) use claims::{Claim, ClaimError};
 pub(crate) use registry::{Registry, RegistryParts};

@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, reason = "a test fails by panicking, helpers of tests included")]
 
+mod agents;
 mod bounds;
 mod crash;
 mod cycles;

@@ -2,6 +2,7 @@
 
 mod attach;
 mod keys;
+pub(super) mod logs;
 mod principals;
 mod route;
 mod sessions;
@@ -89,6 +90,7 @@ pub(super) async fn handle(
         Found::ReadLog => shells::log(&ask, first, second).await,
         Found::PaintScreen => shells::screen(&ask, first, second).await,
         Found::Export => shells::export(&ask, first, second).await,
+        Found::ReadRuntimeLogs => logs::read(&ask).await,
         Found::ListKeys => keys::list(&ask).await,
         Found::CreateKey => keys::create(&ask).await,
         Found::EnableKey => keys::set_active(&ask, first, true).await,

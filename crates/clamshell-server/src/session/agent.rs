@@ -95,7 +95,6 @@ enum State {
 /// The agent of one compute.
 pub(crate) struct Agent {
     protocol: ServerProtocol,
-    path: String,
     guest: GuestAddress,
     start_limit: Duration,
     start_deadline: Instant,
@@ -130,7 +129,6 @@ impl Agent {
         let AgentParts { hosting, start_limit, guest, log, tasks, ended, is_old } = parts;
         Self {
             protocol: hosting.protocol,
-            path: hosting.path.clone(),
             start_limit,
             start_deadline: Instant::now() + start_limit,
             state: watch::Sender::new(State::Starting),
@@ -222,19 +220,9 @@ pub(crate) struct AgentHandle {
 }
 
 impl AgentHandle {
-    /// What it speaks.
-    pub(crate) fn protocol(&self) -> ServerProtocol {
-        self.agent.protocol
-    }
-
     /// Port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.agent.pool.port()
-    }
-
-    /// Path of its main operation.
-    pub(crate) fn path(&self) -> &str {
-        &self.agent.path
     }
 
     /// Whether it has given no good answer yet since its compute was made: then an error of it may be part of its start

@@ -21,11 +21,12 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Region of all servers here.
 pub(crate) const REGION: &str = "us-west-2";
 
-/// A listening server. Dropping it ends its sandboxes and removes the folder.
+/// A listening server. Dropping it ends its sandboxes and removes the folder; those of one that is started again go on.
 pub(crate) struct InProcess {
     folder: Arc<TempDir>,
     task: JoinSet<Result<(), RunError>>,
     clock: Arc<dyn Clock>,
+    goes_on: bool,
     pub(crate) shutdown: CancellationToken,
     pub(crate) info: ServerInfo,
     /// Holds the root key.
@@ -48,6 +49,7 @@ impl InProcess {
     pub(crate) async fn start_again(mut self, configuration: &str) -> Self {
         self.shutdown.cancel();
         self.ended().await;
+        self.goes_on = true;
         // What the first one wrote about itself must not be taken for the second.
         std::fs::remove_file(self.folder.path().join("server.json")).unwrap();
         Self::open(Arc::clone(&self.folder), configuration, Arc::clone(&self.clock)).await
@@ -82,7 +84,7 @@ impl InProcess {
         };
         let endpoint = info.endpoint.replace("https://", "http://");
         let client = Client::new(&endpoint, &info.region, &info.default_runtime_arn, credentials);
-        Self { folder, task, clock, shutdown, info, client }
+        Self { folder, task, clock, goes_on: false, shutdown, info, client }
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -108,7 +110,9 @@ impl InProcess {
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        end_sandboxes(self.folder.path());
+        if !self.goes_on {
+            end_sandboxes(self.folder.path());
+        }
     }
 }
 

@@ -222,6 +222,10 @@ async fn of_extension(
                 Demand::unless_denied(action("InvokeAgentRuntimeCommandShell"), target),
             ]
         }
+        Ext::ReadRuntimeLogs => {
+            let found = crate::http::extension::logs::target(app, &crate::http::query(parts)?).await;
+            vec![own(resources_of(app, found)?)]
+        }
         Ext::CreateKey => {
             let name = member("userName").unwrap_or_else(|| "user".to_owned());
             vec![own(vec![app.user_arn(&name)])]

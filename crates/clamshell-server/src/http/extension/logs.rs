@@ -35,9 +35,10 @@ pub(super) async fn read(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     let reader = ask.app.logs.read(filter);
     ask.app.tasks.spawn(reader.send_to(sender, ask.app.shutdown.clone()));
-    let stream = futures_util::stream::unfold(receiver, async |mut receiver: mpsc::Receiver<bytes::Bytes>| {
-        receiver.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), receiver))
-    });
+    let stream =
+        futures_util::stream::unfold(receiver, async |mut receiver: mpsc::Receiver<bytes::Bytes>| {
+            receiver.recv().await.map(|bytes| (Ok(hyper::body::Frame::data(bytes)), receiver))
+        });
     let mut response = Response::new(http_body_util::StreamBody::new(stream).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
@@ -48,7 +49,8 @@ fn since(text: &str) -> Result<u64, ApiError> {
     let of_time = || u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok();
     let ms = text.parse().ok().or_else(of_time);
     ms.ok_or_else(|| {
-        AwsError::invalid_field("since", "Member must be milliseconds since 1970 or a time of RFC 3339").into()
+        AwsError::invalid_field("since", "Member must be milliseconds since 1970 or a time of RFC 3339")
+            .into()
     })
 }
 

@@ -37,6 +37,7 @@ routes! {
     PaintScreen "GET" "/sessions/{sessionId}/shells/{shellId}/screen",
     Export "GET" "/sessions/{sessionId}/shells/{shellId}/export",
     Attach "GET" "/sessions/{sessionId}/shells/{shellId}/attach",
+    ReadRuntimeLogs "GET" "/logs",
     ListKeys "GET" "/keys",
     CreateKey "POST" "/keys",
     EnableKey "POST" "/keys/{accessKeyId}/enable",
