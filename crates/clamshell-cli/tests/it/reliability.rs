@@ -16,6 +16,7 @@ mod protocol;
 mod sessions;
 mod standby;
 mod stops;
+mod wakes;
 
 use std::{path::Path, time::Duration};
 
