@@ -1,5 +1,7 @@
 //! The server as a whole: assembled from a configuration, then given a listener.
 
+mod proof;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -29,6 +31,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::proof::Proof;
 use crate::{
     app::App,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
@@ -403,24 +406,6 @@ where
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "connection ended badly");
-    }
-}
-
-/// Whether a request of this connection was signed with an active key.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Proof(CancellationToken);
-
-impl Proof {
-    /// One was.
-    pub(crate) fn give(&self) {
-        self.0.cancel();
-    }
-
-    /// Resolves when there is none by then, and otherwise never.
-    async fn missing_after(&self, limit: Duration) {
-        if tokio::time::timeout(limit, self.0.cancelled()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 
