@@ -1,0 +1,190 @@
+//! Runtimes and endpoints by the command line: made, changed, invoked, seen, removed.
+
+use clamshell_testkit::eventually;
+use serde_json::{Value, json};
+
+use super::{Place, plain, session, write};
+
+/// An agent in the standard library whose answers the tests know.
+const AGENT: &str = r#"
+import json, os, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Agent(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.reply(200, "application/json", b'{"status":"Healthy"}')
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        print("asked", body.decode("utf-8", "replace"), flush=True)
+        ask = json.loads(body).get("prompt", "") if body[:1] == b"{" else "raw"
+        if ask == "fail":
+            return self.reply(500, "application/json", b'{"error":"boom"}')
+        if ask == "error":
+            return self.reply(200, "application/json", b'{"error":"not today"}')
+        if ask == "stream":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for word in ["one ", "two ", "three"]:
+                line = f"data: {json.dumps(word)}\n\n".encode()
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.flush()
+            return self.wfile.write(b"0\r\n\r\n")
+        if ask == "raw":
+            return self.reply(200, self.headers.get("Content-Type") or "none", body)
+        about = {"level": os.environ.get("LEVEL"), "prompt": ask, "header": self.headers.get("X-Amzn-Bedrock-AgentCore-Runtime-Custom-Tint")}
+        self.reply(200, "application/json", json.dumps({"result": json.dumps(about)}).encode())
+    def reply(self, status, kind, body):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments):
+        pass
+
+ThreadingHTTPServer(("0.0.0.0", 8080), Agent).serve_forever()
+"#;
+
+fn said(ended: &super::Ended) -> Value {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_folder_becomes_a_runtime_that_answers() {
+    let Some(place) = Place::new().await else { return };
+    place.project("life-1", &[("agent.py", AGENT), (".env", "SECRET=1\n")]);
+    let plan = place.json(&["deploy", "./life-1", "--dry-run"]);
+    assert_eq!(plan["plan"]["runtime"], "life_1");
+    assert_eq!(plan["plan"]["entry_point"], "agent.py");
+    assert!(plan["steps"][0].as_str().unwrap().starts_with("Packing 1 files"), "{plan}");
+    assert_eq!(place.json(&["runtime", "list"])["agentRuntimes"].as_array().map(Vec::len), Some(1));
+
+    let told = place.run(&["deploy", "./life-1", "--env", "LEVEL=one"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stdout.starts_with("arn:aws:bedrock-agentcore:"), "{told:?}");
+    for step in [
+        "Packing... 1 files",
+        "Uploading to s3://",
+        "Creating the runtime... version 1 is READY",
+        "Invoke it: clamshell invoke life_1 \"hello\"",
+    ] {
+        assert!(told.stderr.contains(step), "{step}: {told:?}");
+    }
+
+    let id = session("life");
+    let ended = place.run(&["invoke", "life_1", "hello", "--session-id", &id]);
+    assert_eq!(said(&ended), json!({"level": "one", "prompt": "hello", "header": null}));
+    assert_eq!(ended.stderr, "");
+    let ended = place.run(&["invoke", "life_1", "stream", "--session-id", &id]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "one two three\n"), "{ended:?}");
+    let report = place.json(&["invoke", "life_1", "stream", "--session-id", &id]);
+    assert_eq!(report, json!({"success": true, "response": "one two three", "sessionId": id}));
+    let ended = place.run(&[
+        "invoke",
+        "life_1",
+        "--raw",
+        "a\tb",
+        "--content-type",
+        "text/x-test",
+        "--session-id",
+        &id,
+    ]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "a\tb"), "{ended:?}");
+
+    // What an agent says went wrong is the exit code.
+    let ended = place.run(&["invoke", "life_1", "error", "--session-id", &id]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("Error: not today"), "{ended:?}");
+    let ended = place.run(&["invoke", "life_1", "fail", "--session-id", &id, "--json"]);
+    assert_eq!((ended.code, &ended.json()["success"]), (Some(1), &json!(false)));
+    let wrong = place.run(&["invoke", "life_1", "x", "--session-id", "short"]);
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert_eq!(place.run(&["invoke", "life_1", "x", "--no-such-flag"]).code, Some(2));
+    assert_eq!(place.run(&["invoke", "nobody", "x"]).code, Some(1));
+
+    // The log has what the agent printed.
+    let lines = eventually("the log has the question", std::time::Duration::from_secs(30), async || {
+        let ended = plain(&place, &["logs", "life_1", "--session", &id]);
+        if ended.stdout.contains("asked {\"prompt\":\"stream\"}")
+            || ended.stdout.contains("asked {\"prompt\": \"stream\"}")
+        {
+            Ok(ended.stdout)
+        } else {
+            Err(ended)
+        }
+    })
+    .await;
+    assert!(lines.contains("asked a b") || lines.contains("asked a\tb"), "{lines}");
+    let old = plain(&place, &["logs", "life_1", "--since", "2099-01-01T00:00:00Z", "--json"]);
+    assert_eq!((old.code, old.stdout.as_str()), (Some(0), ""), "{old:?}");
+}
+
+#[tokio::test]
+async fn a_second_deployment_is_a_new_version_that_keeps_the_rest() {
+    let Some(place) = Place::new().await else { return };
+    let folder = place.project("again", &[("agent.py", AGENT)]);
+    let first = place.deploy("again", &["--env", "LEVEL=one"]);
+    assert_eq!((&first["created"], &first["agentRuntimeVersion"]), (&json!(true), &json!("1")));
+    write(&folder, "agent.py", &AGENT.replace("os.environ.get(\"LEVEL\")", "\"new code\""));
+    let second = place.deploy("again", &[]);
+    assert_eq!((&second["created"], &second["agentRuntimeVersion"]), (&json!(false), &json!("2")));
+    assert_ne!(first["code"]["sha256"], second["code"]["sha256"]);
+    let answer = place.run(&["invoke", "again", "x"]);
+    assert_eq!(said(&answer)["level"], "new code");
+    assert!(answer.stderr.starts_with("Session: "), "{answer:?}");
+    let shown = place.json(&["runtime", "get", "again"]);
+    assert_eq!(shown["environmentVariables"], json!({"LEVEL": "one"}));
+    let versions = place.json(&["runtime", "versions", "again"]);
+    assert_eq!(versions["agentRuntimes"].as_array().map(Vec::len), Some(2));
+
+    // An endpoint of its own stays with the first version.
+    let made = place.json(&["endpoint", "create", "again", "stable", "--version", "1"]);
+    assert_eq!(made["status"], "READY", "{made}");
+    let answer = place.run(&["invoke", "again", "x", "--qualifier", "stable"]);
+    assert_eq!(said(&answer)["level"], "one");
+    place.json(&["endpoint", "update", "again", "stable", "--version", "2"]);
+    let listed = place.json(&["endpoint", "list", "again"]);
+    assert_eq!(listed["runtimeEndpoints"].as_array().map(Vec::len), Some(2), "{listed}");
+    assert_eq!(place.json(&["endpoint", "get", "again", "stable"])["liveVersion"], "2");
+    place.json(&["endpoint", "delete", "again", "stable"]);
+
+    let status = place.run(&["status", "again"]).ok();
+    assert!(status.contains("invocation URL") && status.contains("DEFAULT"), "{status}");
+    let all = place.json(&["status"]);
+    assert!(
+        all["agentRuntimes"].as_array().unwrap().iter().any(|one| one["agentRuntimeName"] == "again"),
+        "{all}"
+    );
+    place.json(&["runtime", "update", "again", "--unset", "LEVEL", "--description", "changed"]);
+    let shown = place.json(&["runtime", "get", "again"]);
+    assert_eq!(shown["description"], "changed");
+    assert!(shown["environmentVariables"]["LEVEL"].is_null(), "{shown}");
+    place.json(&["runtime", "delete", "again"]);
+    let gone = place.run(&["runtime", "get", "again", "--json"]);
+    assert_eq!((gone.code, &gone.json()["success"]), (Some(1), &json!(false)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_deployed_is_told_with_a_hint() {
+    let Some(place) = Place::new().await else { return };
+    place.project("empty", &[("notes.txt", "")]);
+    place.project("docker", &[("main.py", ""), ("Dockerfile", "")]);
+    place.project("broken", &[("main.py", ""), ("requirements.txt", "no such package !!\n")]);
+    let check = |args: &[&str], text: &str| {
+        let ended = place.run(args);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{args:?} {ended:?}");
+        assert!(ended.stderr.contains(text), "{args:?}: {ended:?}");
+    };
+    check(&["deploy", "./empty"], "neither a Python nor a Node project is in it\nhint: ");
+    check(&["deploy", "./docker"], "it has a Dockerfile");
+    check(&["deploy", "./nowhere"], "there is none");
+    check(&["deploy", "./broken"], "error: cannot install dependencies");
+    check(&["deploy", "./empty", "--entry-point", "gone.py"], "there is no file gone.py");
+    check(&["runtime", "create", "nothing"], "no artifact was named\nhint: ");
+    check(&["logs", "nobody"], "cannot find the runtime `nobody`");
+    check(&["create", "9lives", "--agent", "plain-http"], "a name begins with a letter");
+}
