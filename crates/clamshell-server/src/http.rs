@@ -14,6 +14,7 @@ mod idempotency;
 mod invocations;
 mod objects;
 mod pages;
+mod protected_resource;
 mod relay;
 mod resource_policies;
 mod response;
@@ -48,7 +49,10 @@ pub(crate) use access::{Peer, PolicyCache};
 use access::{Asked, Caller};
 use response::Body;
 
-use crate::{app::App, connections::Connection};
+use crate::{
+    app::{App, Target},
+    connections::Connection,
+};
 
 /// Largest body of an operation that takes JSON: a command of 64 KiB, every character of it escaped, with room.
 const JSON_BODY_BYTES_MAX: usize = 512 * 1024;
@@ -230,9 +234,8 @@ impl ApiRequest<'_> {
                 let connection = self.admitted_connection().await?;
                 websocket::upgrade(self, connection).await
             }
-            Operation::GetRuntimeProtectedResourceMetadata => {
-                Err(ApiError::Wire(RouteError::UnknownOperation.aws_error()))
-            }
+            // Open to everybody.
+            Operation::GetRuntimeProtectedResourceMetadata => protected_resource::get(self).await,
         }
     }
 
@@ -255,6 +258,18 @@ impl ApiRequest<'_> {
         let (caller, connection) = auth::authenticate_connection(self.app, &self.parts, &asked).await?;
         self.caller = Some(caller);
         Ok(connection)
+    }
+
+    /// The runtime and endpoint that a call of the data plane names: those that its caller was allowed to call.
+    ///
+    /// # Errors
+    /// As [`App::called_target`].
+    pub(crate) async fn target(&self, query: &[(String, String)]) -> Result<Target, ApiError> {
+        if let Some(target) = self.caller.as_ref().and_then(Caller::target) {
+            return Ok(target.clone());
+        }
+        let find = |name| clamshell_wire::query::find(query, name);
+        self.app.called_target(&self.params.runtime, find("qualifier"), find("accountId")).await
     }
 
     /// Who asks, and may.

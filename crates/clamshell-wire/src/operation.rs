@@ -84,6 +84,7 @@ impl Operation {
         Self::DeleteResourcePolicy,
         Self::InvokeAgentRuntime,
         Self::GetAgentCard,
+        Self::GetRuntimeProtectedResourceMetadata,
         Self::StopRuntimeSession,
         Self::InvokeAgentRuntimeCommand,
         Self::InvokeAgentRuntimeWithWebSocketStream,

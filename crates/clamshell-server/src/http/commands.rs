@@ -51,9 +51,7 @@ pub(super) async fn run(request: ApiRequest<'_>, body: &[u8]) -> Result<Response
     let query = request.query()?;
     let asked = CommandRequest::parse(body)?;
     let session_id = session_id(request.session_header()?)?;
-    let find = |name| clamshell_wire::query::find(&query, name);
-    let target =
-        request.app.called_target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
+    let target = request.target(&query).await?;
     tracing::info!(
         request = %request.request_id, session = %session_id,
         command = %excerpt(&asked.command), bytes = asked.command.len(), "command"

@@ -18,9 +18,7 @@ pub(super) async fn stop(request: ApiRequest<'_>, body: &[u8]) -> Result<Respons
         ApiError::from(AwsError::invalid_field("runtimeSessionId", "Member must not be null"))
     })?;
     let session_id = session_id(Some(header))?;
-    let find = |name| clamshell_wire::query::find(&query, name);
-    let target =
-        request.app.called_target(&request.params.runtime, find("qualifier"), find("accountId")).await?;
+    let target = request.target(&query).await?;
     let key = target.session_key(session_id);
     let session = request.app.registry.get(&key).ok_or(ApiError::SessionNotFound)?;
     request.app.registry.stop(&session, StopReason::Requested).await?;

@@ -143,6 +143,7 @@ fn lies(request: &Request) -> Vec<Frame> {
         Request::Hello
         | Request::ShellClose { .. }
         | Request::Shutdown { .. }
+        | Request::SetRoleCredentials(_)
         | Request::AgentStart(_)
         | Request::AgentShow
         | Request::AgentLog { .. }

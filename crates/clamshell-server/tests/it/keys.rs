@@ -161,7 +161,7 @@ async fn unknown_keys_are_not_looked_up_each_time() {
     let secret = "behindbehindbehindbehindbehindbehindbehi";
     let key = AccessKey {
         access_key_id: AccessKeyId::generate(&SystemEntropy),
-        user_name: "behind".to_owned(),
+        user_name: "root".to_owned(),
         status: AccessKeyStatus::Active,
         created_at_ms: NOW_MS,
         last_used_at_ms: None,

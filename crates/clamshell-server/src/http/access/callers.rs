@@ -138,6 +138,10 @@ impl App {
         authorizer: &JwtAuthorizer,
         token: &str,
     ) -> Result<Identity, ApiError> {
+        // It speaks of the calling workload, which a token does not name: nobody can be let in by it.
+        if authorizer.input().allowed_workload_configuration.is_some() {
+            return Err(ApiError::AuthorizationMismatch);
+        }
         let verifier = self.verifier().await?;
         match verifier.verify(authorizer, token).await {
             Ok(token) => Ok(Identity {
