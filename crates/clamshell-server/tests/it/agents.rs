@@ -303,6 +303,26 @@ async fn an_agent_that_exits_ends_its_compute_and_the_next_call_has_a_new_one() 
 }
 
 #[tokio::test]
+async fn an_agent_that_crashes_in_a_call_is_replaced_for_the_next() {
+    let Some(fixture) = Fixture::start().await else { return };
+    let agents = fixture.agents("crash", 900).await;
+    let id = session(10);
+    let path = agents.client.runtime_path("invocations");
+    let headers = [("x-amzn-bedrock-agentcore-runtime-session-id", id.as_str())];
+    for round in 1..=2 {
+        let reply = eventually("call is taken", LIMIT, async || {
+            let reply = agents.client.request("POST", &path, &headers, b"{}").await.unwrap();
+            if reply.status == 409 { Err(reply) } else { Ok(reply) }
+        })
+        .await;
+        assert_eq!(reply.status, 424, "{reply:?}");
+        assert_eq!(agents.stopped(&id).await, "AgentExited");
+        let lines = agents.logged(&id, "agent exited with code 3").await;
+        assert_eq!(lines.iter().filter(|line| message(line) == "about to crash").count(), round);
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_gets_sick_is_ended() {
     let Some(fixture) = Fixture::start().await else { return };
     let agents = fixture.agents("sick", 900).await;
