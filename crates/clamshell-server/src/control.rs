@@ -33,8 +33,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A deletion is given up after so many tries, which together take a minute and more; then a caller may ask again.
 const DELETE_TRIES_MAX: u32 = 5;
 
-/// How often expired answers are forgotten.
-const FORGET_EVERY_MS: u64 = 3_600_000;
+/// How often expired answers are forgotten, and images that nothing needs any more removed.
+const TIDY_EVERY_MS: u64 = 3_600_000;
 
 /// What handlers of the control plane share with the reconciler.
 #[derive(Debug, Default)]
@@ -44,7 +44,8 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Waits until nobody else changes runtimes, endpoints, tags or policies. Holders take milliseconds.
+    /// Waits until nobody else changes runtimes, endpoints, tags or policies. Holders take
+    /// milliseconds, but for the hourly removal of images.
     pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
@@ -71,16 +72,13 @@ enum JobError {
 pub(crate) async fn reconcile(app: Arc<App>) {
     let mut jobs: JoinSet<()> = JoinSet::new();
     let mut keys: HashMap<Id, JobKey> = HashMap::new();
-    let mut forgotten_at_ms = 0;
+    let mut tidied_at_ms = 0;
     loop {
         start_jobs(&app, &mut jobs, &mut keys).await;
         let now_ms = app.now_ms();
-        if now_ms.saturating_sub(forgotten_at_ms) >= FORGET_EVERY_MS {
-            forgotten_at_ms = now_ms;
-            let before_ms = now_ms.saturating_sub(http::ANSWER_MS);
-            if let Err(error) = app.store.forget_answers(before_ms).await {
-                tracing::warn!(error = http::chain(&error), "expired answers stay");
-            }
+        if now_ms.saturating_sub(tidied_at_ms) >= TIDY_EVERY_MS {
+            tidied_at_ms = now_ms;
+            tidy(&app, now_ms).await;
         }
         tokio::select! {
             // Jobs are dropped half-way: the next server does them again.
@@ -98,6 +96,28 @@ pub(crate) async fn reconcile(app: Arc<App>) {
                 keys.remove(&id);
             }
         }
+    }
+}
+
+/// Forgets what is old, and removes images that neither a version nor a session needs.
+async fn tidy(app: &App, now_ms: u64) {
+    if let Err(error) = app.store.forget_answers(now_ms.saturating_sub(http::ANSWER_MS)).await {
+        tracing::warn!(error = http::chain(&error), "expired answers stay");
+    }
+    // In this turn no version comes to need what is just being removed; what a job pulls keeps the collector out.
+    let _turn = app.control.turn().await;
+    let versions = match app.store.list_all_versions().await {
+        Ok(versions) => versions,
+        Err(error) => return tracing::warn!(error = http::chain(&error), "unneeded images stay"),
+    };
+    let live: Vec<Artifact> = versions.into_iter().map(|record| record.runtime.artifact).collect();
+    let sessions = app.registry.artifacts();
+    let images = Arc::clone(&app.images);
+    let collected = tokio::task::spawn_blocking(move || images.collect(&live, &sessions, now_ms)).await;
+    match collected {
+        Ok(Ok(collected)) => tracing::debug!(?collected, "unneeded images removed"),
+        Ok(Err(error)) => tracing::debug!(error = http::chain(&error), "unneeded images stay"),
+        Err(error) => tracing::warn!(%error, "unneeded images stay"),
     }
 }
 

@@ -219,6 +219,17 @@ impl Store {
         rows.iter().map(record_of).collect()
     }
 
+    /// All versions of all runtimes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_all_versions(&self) -> Result<Vec<VersionRecord>, StoreError> {
+        let rows = sqlx::query(select!("ORDER BY r.created_at_ms, r.runtime_id, v.version"))
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(record_of).collect()
+    }
+
     /// All versions of a runtime, oldest first; empty when there is no such runtime.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clamshell_domain::{EndpointName, Phase, RuntimeId};
+use clamshell_domain::{Artifact, EndpointName, Phase, RuntimeId};
 
 use super::{CallError, Registry, Session, StopError, registry::private_folder};
 
@@ -50,6 +50,12 @@ impl Registry {
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+
+    /// What all sessions, and the one made ahead, are or were last made of.
+    pub(crate) fn artifacts(&self) -> Vec<Artifact> {
+        let sessions = self.list().into_iter().map(|session| session.runtime().artifact.clone());
+        sessions.chain(self.standby_artifact()).collect()
     }
 
     /// Whether a session has a compute of this version, or is about to.

@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use clamshell_domain::{Runtime, RuntimeId, Sandbox, SandboxDriver, SandboxSpec, SessionKey, StorageId};
+use clamshell_domain::{
+    Artifact, Runtime, RuntimeId, Sandbox, SandboxDriver, SandboxSpec, SessionKey, StorageId,
+};
 use clamshell_store::{CreateSessionError, Standby};
 
 use super::{Call, CallError, Compute, Registry, registry::private_folder, sandbox_spec};
@@ -167,6 +169,12 @@ impl Registry {
         if let Some(ready) = self.standby.take_if(|_| true) {
             self.discard_ready(ready).await;
         }
+    }
+
+    /// What the standby is made of, if there is one.
+    pub(super) fn standby_artifact(&self) -> Option<Artifact> {
+        let ready = self.standby.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.as_ref().map(|ready| ready.runtime.artifact.clone())
     }
 
     /// Ends the standby if it is of this runtime, and of this version if one is given.

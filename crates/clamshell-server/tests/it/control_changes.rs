@@ -344,3 +344,74 @@ async fn a_jwt_runtime_takes_policies_for_anybody_only() {
     let someone = policy(json!({ "AWS": "arn:aws:iam::123456789012:root" }));
     refused(&server, "PUT", &path, &someone, 400, "ValidationException", &expect).await;
 }
+
+/// A zip with one file, as it is.
+fn zip(name: &str, content: &str) -> Vec<u8> {
+    let (name, content) = (name.as_bytes(), content.as_bytes());
+    let mut crc = !0_u32;
+    for byte in content {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    let size = u32::try_from(content.len()).unwrap().to_le_bytes();
+    let name_size = u16::try_from(name.len()).unwrap().to_le_bytes();
+    let fields =
+        [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0][..], &(!crc).to_le_bytes(), &size, &size, &name_size].concat();
+    let mut out = [b"PK\x03\x04".as_slice(), &fields, &[0, 0], name, content].concat();
+    let start = u32::try_from(out.len()).unwrap().to_le_bytes();
+    let entry = [b"PK\x01\x02\x14\x00", &fields[..], &[0; 16], name].concat();
+    // The external attributes and the offset are the last eight of the zeros: a file at the start.
+    let entry_size = u32::try_from(entry.len()).unwrap().to_le_bytes();
+    out.extend(entry);
+    out.extend([b"PK\x05\x06\0\0\0\0\x01\0\x01\0".as_slice(), &entry_size, &start, &[0, 0]].concat());
+    out
+}
+
+#[tokio::test]
+async fn code_is_fetched_and_looked_at_before_its_version_is_ready() {
+    let bucket = tempfile::tempdir().unwrap();
+    std::fs::write(bucket.path().join("good.zip"), zip("app.js", "1")).unwrap();
+    std::fs::write(bucket.path().join("bad.zip"), "no zip").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    std::fs::write(root.path().join("usr/bin/node"), "#!/bin/sh\n").unwrap();
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(root.path().join("usr/bin/node"), mode).unwrap();
+    }
+    let configuration = format!(
+        "code_base_image = \"dir:{}\"\n[buckets.code]\npath = \"{}\"\n",
+        root.path().display(),
+        bucket.path().display()
+    );
+    let server = InProcess::start(&configuration).await;
+    let code = |name: &str, bucket: &str, key: &str, runtime: &str, file: &str| {
+        let code = json!({ "agentRuntimeArtifact": { "codeConfiguration": {
+            "code": { "s3": { "bucket": bucket, "prefix": key } },
+            "runtime": runtime,
+            "entryPoint": [file],
+        } } });
+        named(name, &code)
+    };
+    let rows = [
+        ("good", "code", "good.zip", "NODE_22", "app.js", ""),
+        ("no_bucket", "nowhere", "good.zip", "NODE_22", "app.js", "no bucket named nowhere"),
+        ("no_object", "code", "none.zip", "NODE_22", "app.js", "has no object none.zip"),
+        ("no_zip", "code", "bad.zip", "NODE_22", "app.js", "zip"),
+        ("no_interpreter", "code", "good.zip", "PYTHON_3_12", "app.js", "python3.12"),
+        ("no_entry", "code", "good.zip", "NODE_22", "other.js", "entry point"),
+    ];
+    for (name, bucket, key, runtime, file, reason) in rows {
+        let body = code(name, bucket, key, runtime, file);
+        let made = ok(&server, "PUT", "/runtimes/", &body, 202).await;
+        let path = format!("/runtimes/{}/", made["agentRuntimeId"].as_str().unwrap());
+        let found = settled(&server, &path).await;
+        let expect = if reason.is_empty() { "READY" } else { "CREATE_FAILED" };
+        assert_eq!(found["status"], expect, "{name}: {found}");
+        assert!(found["failureReason"].as_str().unwrap_or_default().contains(reason), "{name}: {found}");
+        assert_eq!(found["agentRuntimeArtifact"], body["agentRuntimeArtifact"]);
+    }
+}

@@ -140,7 +140,7 @@ async fn endpoints_are_kept_whole() {
     };
     fixture.store.create_endpoint(&endpoint, "arn", &tags(&[("a", "b")]), None).await.unwrap();
     fixture.reopen().await;
-    assert_eq!(fixture.store.unfinished_endpoints().await.unwrap(), [endpoint.clone()]);
+    assert_eq!(fixture.store.unfinished_endpoints().await.unwrap(), std::slice::from_ref(&endpoint));
     endpoint.status = ResourceStatus::UpdateFailed;
     endpoint.failure_reason = Some("why".to_owned());
     endpoint.description = None;

@@ -187,7 +187,7 @@ impl Definition {
         self.platform_version = Some(platform);
         let lifecycle = lifecycle(self.lifecycle_configuration.as_ref())?;
         self.metadata_configuration.get_or_insert(api::RuntimeMetadataConfiguration { require_mmdsv2: true });
-        let protocol = self.protocol_configuration.get_or_insert_with(|| api::ProtocolConfiguration {
+        let protocol = self.protocol_configuration.get_or_insert(api::ProtocolConfiguration {
             path: None,
             port: None,
             server_protocol: api::ServerProtocol::Http,
