@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 /// Runs `suite` with the release build; `groups` picks parts of it.
 pub(crate) fn run(repository: &Path, suite: &str, groups: &[String]) -> Result<()> {
-    if suite != "sessions" {
-        bail!("no suite {suite}; there is: sessions");
+    if !["sessions", "hosting"].contains(&suite) {
+        bail!("no suite {suite}; there are: sessions, hosting");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = Command::new(&cargo)
@@ -21,6 +21,7 @@ pub(crate) fn run(repository: &Path, suite: &str, groups: &[String]) -> Result<(
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), Into::into);
     let programs = target.join("release");
     let status = Command::new(programs.join("clamshell-bench"))
+        .args((suite == "hosting").then_some("--hosting"))
         .arg(programs.join("clamshell"))
         .args(groups)
         .status()

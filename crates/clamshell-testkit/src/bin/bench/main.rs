@@ -1,4 +1,4 @@
-//! `cargo xtask bench sessions`: Clamshell and its peers in turn, in one run, as ratios.
+//! `cargo xtask bench sessions` and `hosting`: Clamshell and its peers in turn, in one run, as ratios.
 //!
 //! Absolute times say more about the machine than about the program; each group therefore interleaves its
 //! contestants, so that noise hits all of them alike, and prints p50 and p99 of each with the ratio of the medians.
@@ -7,6 +7,7 @@
 
 mod commands;
 mod create;
+mod hosting;
 mod memory;
 mod peers;
 mod start;
@@ -60,6 +61,16 @@ fn main() -> Result<()> {
     let first = arguments.next().context("usage: bench CLAMSHELL_BINARY [GROUP...]")?;
     if first == "--peer" {
         return peers::serve(&arguments.collect::<Vec<_>>());
+    }
+    if first == "--agent" {
+        let address = arguments.next().context("usage: --agent ADDRESS")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(hosting::agent::serve(&address));
+    }
+    if first == "--hosting" {
+        let binary = PathBuf::from(arguments.next().context("usage: --hosting CLAMSHELL_BINARY [GROUP...]")?);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        return runtime.block_on(hosting::run(&binary, &arguments.collect::<Vec<_>>()));
     }
     let binary = PathBuf::from(first);
     let groups: Vec<String> = arguments.collect();
