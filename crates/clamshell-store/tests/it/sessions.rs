@@ -160,7 +160,7 @@ async fn a_standby_is_no_session_until_it_is_claimed() {
     assert!(matches!(taken, Err(CreateSessionError::AlreadyExists)), "{taken:?}");
 
     fixture.reopen().await;
-    assert_eq!(fixture.store.list_standbys().await.unwrap(), [standby.clone()]);
+    assert_eq!(fixture.store.list_standbys().await.unwrap(), std::slice::from_ref(&standby));
     let claimed = fixture.store.claim_standby(&standby, &session_key(&runtime, 2), 8).await.unwrap();
     assert_eq!((claimed.phase, claimed.started_at_ms, claimed.created_at_ms), (Phase::Running, Some(8), 8));
     assert_eq!(fixture.store.session(&claimed.key).await.unwrap(), Some(claimed));
