@@ -62,6 +62,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Tasks of connections that were cut have this long to tidy up.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the lock of the data directory may be held by what is left of a killed server. Nothing else runs in this
+/// process by then.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Connections served at once; each takes a descriptor and some tens of KiB. Upgraded ones count as long as their
 /// handshake only.
 const CONNECTIONS_MAX: usize = 4096;
@@ -426,10 +430,19 @@ fn prepare(data_dir: &Path) -> Result<File, RunError> {
         .write(true)
         .open(data_dir.join("lock"))
         .map_err(failed)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::InUse { path: data_dir.to_owned() }),
-        Err(errno) => Err(failed(errno.into())),
+    // A child that a killed server was just about to start has its lock until it has begun to be another program.
+    let patience = std::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) if std::time::Instant::now() < patience => {
+                std::thread::sleep(LOCK_PATIENCE / 50);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(RunError::InUse { path: data_dir.to_owned() });
+            }
+            Err(errno) => return Err(failed(errno.into())),
+        }
     }
 }
 
