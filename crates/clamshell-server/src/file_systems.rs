@@ -121,7 +121,10 @@ impl FileSystems {
     ///
     /// # Errors
     /// [`FileSystemError`] of the first that cannot be shown.
-    pub(crate) async fn mounts(&self, file_systems: &[FileSystem]) -> Result<Vec<MountSpec>, FileSystemError> {
+    pub(crate) async fn mounts(
+        &self,
+        file_systems: &[FileSystem],
+    ) -> Result<Vec<MountSpec>, FileSystemError> {
         futures_util::future::try_join_all(file_systems.iter().map(|file_system| async move {
             let target = file_system.mount_path().to_owned();
             match file_system {
@@ -200,7 +203,8 @@ mod tests {
         let data_dir = tempfile::tempdir().unwrap();
         let asked = [FileSystem::AccessPoint { arn: ARN.into(), mount_path: "/mnt/data/".into() }];
         let mounts = systems(point, data_dir.path()).mounts(&asked).await;
-        let [mount] = <[MountSpec; 1]>::try_from(mounts.map_err(|error| crate::http::chain(&error))?).unwrap();
+        let [mount] =
+            <[MountSpec; 1]>::try_from(mounts.map_err(|error| crate::http::chain(&error))?).unwrap();
         assert_eq!((mount.target.as_str(), mount.read_only), ("/mnt/data", true));
         Ok(mount.source)
     }
@@ -213,7 +217,8 @@ mod tests {
         let export = MountSource::Nfs { export: "127.0.0.1:/a".into(), address: [127, 0, 0, 1].into() };
         assert_eq!(mount(Some(nfs)).await, Ok(export));
         let nfs = AccessPointSource::Nfs { server: "::1".into(), path: "/a".into() };
-        let export = MountSource::Nfs { export: "[::1]:/a".into(), address: std::net::Ipv6Addr::LOCALHOST.into() };
+        let export =
+            MountSource::Nfs { export: "[::1]:/a".into(), address: std::net::Ipv6Addr::LOCALHOST.into() };
         assert_eq!(mount(Some(nfs)).await, Ok(export));
         let bucket = AccessPointSource::Prefix { bucket: "folder".into(), prefix: "a/b/".into() };
         assert_eq!(mount(Some(bucket)).await, Ok(MountSource::Folder("/srv/bucket/a/b/".into())));
@@ -222,7 +227,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_mapped_says_so() {
         let reason = mount(None).await.unwrap_err();
-        assert!(reason.starts_with("/mnt/data: ") && reason.contains(ARN) && reason.contains("[access_points]"));
+        assert!(
+            reason.starts_with("/mnt/data: ") && reason.contains(ARN) && reason.contains("[access_points]")
+        );
         let bucket = AccessPointSource::Prefix { bucket: "nothing".into(), prefix: String::new() };
         let reason = mount(Some(bucket)).await.unwrap_err();
         assert!(reason.contains("there is no bucket named nothing"), "{reason}");

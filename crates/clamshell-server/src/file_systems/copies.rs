@@ -159,9 +159,8 @@ impl Copies {
             if let Some(parent) = target.parent() {
                 open_folder(parent)?;
             }
-            fs::rename(&new, &target).or_else(|error| {
+            fs::rename(&new, &target).inspect_err(|_| {
                 let _ = fs::remove_file(&new);
-                Err(error)
             })
         })
         .await;

@@ -183,7 +183,7 @@ async fn run_or_skip(client: &Client) -> bool {
     let reply = client.command(&session(3), "true", 60).await;
     let usable = reply.as_ref().is_ok_and(|outcome| outcome.stop.is_some());
     if !usable {
-        eprintln!("skipped: crun cannot be used here: {reply:?}");
+        skip::<()>(&format!("crun cannot be used here: {reply:?}"));
     }
     usable
 }

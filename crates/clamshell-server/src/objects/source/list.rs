@@ -162,7 +162,7 @@ fn list_folder(root: &Path, prefix: &str, most: usize) -> Result<Vec<Listed>, Ob
                 Mode::empty(),
                 resolve,
             );
-            let Ok(found) = below.map(fs::File::from).and_then(|file| Ok(file.metadata())) else { continue };
+            let found = below.map_err(std::io::Error::from).and_then(|file| fs::File::from(file).metadata());
             let Ok(found) = found else { continue };
             let next = format!("{key}/");
             if found.is_dir() && (next.starts_with(prefix) || prefix.starts_with(&next)) {
