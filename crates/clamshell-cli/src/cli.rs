@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     client::Client,
     commands::{
-        completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, runtime, serve,
-        sessions, shells, status, stop,
+        completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, principals, runtime,
+        serve, sessions, shells, status, stop,
     },
     failure::Failure,
     local, output,
@@ -45,6 +45,8 @@ enum Command {
     Runtime(runtime::RuntimeArgs),
     Endpoint(endpoint::EndpointArgs),
     Keys(keys::KeysArgs),
+    Users(principals::UsersArgs),
+    Roles(principals::RolesArgs),
     Doctor(doctor::DoctorArgs),
     Stop(stop::StopArgs),
     Completion(completion::CompletionArgs),
@@ -169,6 +171,8 @@ fn dispatch(command: Command) -> (bool, Result<i32, Failure>) {
         Command::Runtime(args) => (args.server.json, block_on(runtime::run(args))),
         Command::Endpoint(args) => (args.server.json, block_on(endpoint::run(args))),
         Command::Keys(args) => (args.server.json, block_on(keys::run(args))),
+        Command::Users(args) => (args.server.json, block_on(principals::run_users(args))),
+        Command::Roles(args) => (args.server.json, block_on(principals::run_roles(args))),
         Command::Doctor(args) => (args.server.json, block_on(doctor::run(args))),
         Command::Stop(args) => (args.json, block_on(stop::run(args))),
         Command::Completion(args) => (false, completion::run::<Cli>(&args)),

@@ -10,6 +10,7 @@ pub(crate) mod exec;
 pub(crate) mod invoke;
 pub(crate) mod keys;
 pub(crate) mod logs;
+pub(crate) mod principals;
 pub(crate) mod runtime;
 pub(crate) mod serve;
 pub(crate) mod sessions;

@@ -30,10 +30,16 @@ enum KeysCommand {
     #[command(alias = "ls", after_help = "Examples:\n  clamshell keys list --json")]
     List,
     /// Create a key; its secret is shown this once
-    #[command(after_help = "Examples:\n  clamshell keys create ci")]
+    #[command(
+        after_help = "Examples:\n  clamshell keys create ci\n  clamshell keys create --user ci     of a user made by `clamshell users create`"
+    )]
     Create {
-        /// Who will use it
-        user_name: String,
+        /// Who will use it; a user that is not there yet is made, and may do everything
+        #[arg(required_unless_present = "user")]
+        user_name: Option<String>,
+        /// A user that is there, and may do what its policies say
+        #[arg(long, conflicts_with = "user_name")]
+        user: Option<String>,
     },
     /// Refuse a key until it is enabled again
     #[command(after_help = "Examples:\n  clamshell keys disable AKIA234567ABCDEFGHIJ")]
@@ -63,8 +69,9 @@ pub(crate) async fn run(args: KeysArgs) -> Result<i32, Failure> {
             let answer = call(&client, Method::GET, "/clamshell/v1/keys", None, "cannot list keys").await?;
             print_list(json, &answer);
         }
-        KeysCommand::Create { user_name } => {
-            let body = json!({ "userName": user_name });
+        KeysCommand::Create { user_name, user } => {
+            let existing = user.is_some();
+            let body = json!({ "userName": user.or(user_name), "existingUser": existing });
             let key =
                 call(&client, Method::POST, "/clamshell/v1/keys", Some(&body), "cannot create a key").await?;
             if json {

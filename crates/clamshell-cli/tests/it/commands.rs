@@ -133,6 +133,55 @@ async fn keys_open_and_stop_opening() {
 }
 
 #[tokio::test]
+async fn users_may_do_what_their_policies_say() {
+    let Some(server) = server("").await else { return };
+    let data_dir = server.data_dir();
+    let made = run(data_dir, &["users", "create", "ci", "--description", "of CI", "--json"]).json();
+    assert_eq!((&made["userName"], &made["policies"]), (&json!("ci"), &json!({})));
+    assert_ne!(run(data_dir, &["keys", "create", "--user", "nobody"]).code, Some(0));
+    let key = run(data_dir, &["keys", "create", "--user", "ci", "--json"]).json();
+    let endpoint = server.info().unwrap().endpoint;
+    let sessions = || {
+        let mut command = command(data_dir, &["sessions", "--json"]);
+        command
+            .env("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", &endpoint)
+            .env("AWS_ACCESS_KEY_ID", key["accessKeyId"].as_str().unwrap())
+            .env("AWS_SECRET_ACCESS_KEY", key["secretAccessKey"].as_str().unwrap());
+        finish(command)
+    };
+    let refused = sessions();
+    let text = refused.json()["error"].to_string();
+    assert!(text.contains("is not authorized to perform: clamshell:ListSessions"), "{refused:?}");
+    let file = data_dir.join("policy.json");
+    let policy = json!({ "Statement": {
+        "Effect": "Allow", "Action": "clamshell:ListSessions", "Resource": "*",
+    } });
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let put = |kind: &str, name: &str| {
+        run(data_dir, &[kind, "put-policy", name, "list", file.to_str().unwrap(), "--json"]).json()
+    };
+    assert_eq!(put("users", "ci")["policies"]["list"], policy);
+    assert_eq!(sessions().json(), json!({ "sessions": [] }));
+    let shown = run(data_dir, &["users", "show", "ci"]).ok();
+    assert!(shown.contains(":user/ci") && shown.contains("clamshell:ListSessions"), "{shown}");
+    run(data_dir, &["users", "rm-policy", "ci", "list"]).ok();
+    assert_eq!(sessions().code, Some(1));
+    assert_ne!(run(data_dir, &["users", "rm", "ci"]).code, Some(0), "it has a key");
+    run(data_dir, &["keys", "remove", key["accessKeyId"].as_str().unwrap()]).ok();
+    run(data_dir, &["users", "rm", "ci"]).ok();
+    assert!(!run(data_dir, &["users"]).ok().contains("ci"));
+
+    let roles = run(data_dir, &["roles"]).ok();
+    assert!(roles.contains("clamshell-agent") && roles.contains("InvokeAgents"), "{roles}");
+    run(data_dir, &["roles", "create", "reader"]).ok();
+    assert_eq!(put("roles", "reader")["policies"]["list"], policy);
+    run(data_dir, &["roles", "rm", "reader"]).ok();
+    std::fs::write(&file, "{").unwrap();
+    let broken = run(data_dir, &["roles", "put-policy", "clamshell-agent", "x", file.to_str().unwrap()]);
+    assert_ne!(broken.code, Some(0));
+}
+
+#[tokio::test]
 async fn the_environment_is_what_aws_clients_read() {
     let Some(server) = server("").await else { return };
     let data_dir = server.data_dir();

@@ -1,0 +1,257 @@
+//! `clamshell users` and `clamshell roles`: who may do what.
+
+use std::path::PathBuf;
+
+use clamshell_wire::percent_encode;
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::ServerArgs,
+    client::Client,
+    failure::Failure,
+    output::{self, text, time},
+};
+
+/// Create, list, show and remove users, and say what they may do
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  clamshell users                                    all users\n  clamshell users --json                             as one JSON object\n  clamshell users create ci\n  clamshell users put-policy ci invoke policy.json   may do what the policy says\n  clamshell users show ci\n  clamshell users rm-policy ci invoke\n  clamshell users rm ci\n\n`clamshell keys create --user ci` makes a key for one."
+)]
+pub(crate) struct UsersArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(subcommand)]
+    command: Option<UserCommand>,
+}
+
+/// Create, list, show and remove roles of runtimes, and say what they may do
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  clamshell roles                                       all roles\n  clamshell roles --json                                as one JSON object\n  clamshell roles create reader --description \"reads\"\n  clamshell roles put-policy reader read policy.json    runtimes with it may do what the policy says\n  clamshell roles show reader\n  clamshell roles rm-policy reader read\n  clamshell roles rm reader"
+)]
+pub(crate) struct RolesArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(subcommand)]
+    command: Option<RoleCommand>,
+}
+
+/// The subcommands of both, whose examples differ in one word.
+macro_rules! principal_commands {
+    ($enum:ident, $word:literal) => {
+        #[derive(Debug, Subcommand)]
+        enum $enum {
+            /// List all
+            #[command(alias = "ls", after_help = concat!("Examples:\n  clamshell ", $word, " list --json"))]
+            List,
+            /// Create one; without a policy it may do nothing
+            #[command(after_help = concat!("Examples:\n  clamshell ", $word, " create ci --description \"of CI\""))]
+            Create(New),
+            /// Show one with its policies
+            #[command(after_help = concat!("Examples:\n  clamshell ", $word, " show ci"))]
+            Show(Name),
+            /// Remove one; a user must have no keys left
+            #[command(alias = "remove", after_help = concat!("Examples:\n  clamshell ", $word, " rm ci"))]
+            Rm(Name),
+            /// Attach a policy, in place of the one of this name
+            #[command(after_help = concat!(
+                "Examples:\n  clamshell ", $word, " put-policy ci invoke policy.json\n  clamshell ", $word,
+                " put-policy ci invoke - < policy.json"
+            ))]
+            PutPolicy(PutPolicy),
+            /// Take a policy away
+            #[command(
+                alias = "remove-policy",
+                after_help = concat!("Examples:\n  clamshell ", $word, " rm-policy ci invoke")
+            )]
+            RmPolicy(PolicyName),
+        }
+
+        impl From<$enum> for Action {
+            fn from(command: $enum) -> Self {
+                match command {
+                    $enum::List => Self::List,
+                    $enum::Create(new) => Self::Create(new),
+                    $enum::Show(name) => Self::Show(name),
+                    $enum::Rm(name) => Self::Rm(name),
+                    $enum::PutPolicy(policy) => Self::PutPolicy(policy),
+                    $enum::RmPolicy(policy) => Self::RmPolicy(policy),
+                }
+            }
+        }
+    };
+}
+
+principal_commands!(UserCommand, "users");
+principal_commands!(RoleCommand, "roles");
+
+#[derive(Debug, Args)]
+struct New {
+    /// Its name
+    name: String,
+    /// For people
+    #[arg(long, default_value = "")]
+    description: String,
+}
+
+#[derive(Debug, Args)]
+struct Name {
+    /// Its name
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct PutPolicy {
+    #[command(flatten)]
+    at: PolicyName,
+    /// File with the policy document; - is standard input
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PolicyName {
+    /// Name of the user or role
+    name: String,
+    /// Name of the policy
+    policy: String,
+}
+
+/// What to do, with users or with roles.
+enum Action {
+    List,
+    Create(New),
+    Show(Name),
+    Rm(Name),
+    PutPolicy(PutPolicy),
+    RmPolicy(PolicyName),
+}
+
+/// Users or roles.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// As the API's paths and lists have it.
+    plural: &'static str,
+    singular: &'static str,
+    name: &'static str,
+}
+
+const USERS: Kind = Kind { plural: "users", singular: "user", name: "userName" };
+const ROLES: Kind = Kind { plural: "roles", singular: "role", name: "roleName" };
+
+/// Runs the subcommand on users; none lists.
+pub(crate) async fn run_users(args: UsersArgs) -> Result<i32, Failure> {
+    run(USERS, &args.server, args.command.map(Action::from)).await
+}
+
+/// Runs the subcommand on roles; none lists.
+pub(crate) async fn run_roles(args: RolesArgs) -> Result<i32, Failure> {
+    run(ROLES, &args.server, args.command.map(Action::from)).await
+}
+
+async fn run(kind: Kind, server: &ServerArgs, action: Option<Action>) -> Result<i32, Failure> {
+    let json = server.json;
+    let client = server.client(None).await?;
+    let all = format!("/clamshell/v1/{}", kind.plural);
+    let one = |name: &str| format!("{all}/{}", percent_encode(name));
+    let what = |verb: &str| format!("cannot {verb} the {}", kind.singular);
+    match action.unwrap_or(Action::List) {
+        Action::List => {
+            let answer =
+                call(&client, Method::GET, &all, None, &format!("cannot list {}", kind.plural)).await?;
+            print_list(kind, json, &answer);
+        }
+        Action::Create(New { name, description }) => {
+            let body = json!({ kind.name: name, "description": description });
+            let made = call(&client, Method::POST, &all, Some(&body), &what("create")).await?;
+            done(json, &made, &format!("Created {name}."));
+        }
+        Action::Show(Name { name }) => {
+            let found = call(&client, Method::GET, &one(&name), None, &what("show")).await?;
+            show(kind, json, &found);
+        }
+        Action::Rm(Name { name }) => {
+            call(&client, Method::DELETE, &one(&name), None, &what("remove")).await?;
+            done(json, &json!({ "success": true, kind.name: name }), &format!("Removed {name}."));
+        }
+        Action::PutPolicy(PutPolicy { at: PolicyName { name, policy }, file }) => {
+            let document = read(&file)?;
+            let path = format!("{}/policies/{}", one(&name), percent_encode(&policy));
+            let found = call(&client, Method::PUT, &path, Some(&document), "cannot put the policy").await?;
+            done(json, &found, &format!("{name} has the policy {policy}."));
+        }
+        Action::RmPolicy(PolicyName { name, policy }) => {
+            let path = format!("{}/policies/{}", one(&name), percent_encode(&policy));
+            call(&client, Method::DELETE, &path, None, "cannot remove the policy").await?;
+            let gone = json!({ "success": true, kind.name: name, "policyName": policy });
+            done(json, &gone, &format!("Removed the policy {policy} of {name}."));
+        }
+    }
+    Ok(0)
+}
+
+fn read(file: &PathBuf) -> Result<Value, Failure> {
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let failed = |why: String| Failure::new("cannot read the policy").because(why);
+    let text = text.map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    serde_json::from_str(&text).map_err(|error| failed(format!("{} is not JSON: {error}", file.display())))
+}
+
+async fn call(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    what: &str,
+) -> Result<Value, Failure> {
+    let endpoint = &client.target().endpoint;
+    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
+}
+
+fn done(json: bool, value: &Value, sentence: &str) {
+    if json {
+        output::print_json(value);
+    } else {
+        eprintln!("{sentence}");
+    }
+}
+
+fn show(kind: Kind, json: bool, found: &Value) {
+    if json {
+        output::print_json(found);
+        return;
+    }
+    output::print_fields(&[
+        ("name", text(found, kind.name)),
+        ("arn", text(found, "arn")),
+        ("description", text(found, "description")),
+        ("created", time(found, "createdAt")),
+    ]);
+    for (name, document) in found["policies"].as_object().into_iter().flatten() {
+        let document = serde_json::to_string_pretty(document).unwrap_or_default();
+        output::print_text(&format!("\n{name}:\n{document}\n"));
+    }
+}
+
+fn print_list(kind: Kind, json: bool, answer: &Value) {
+    if json {
+        output::print_json(answer);
+        return;
+    }
+    let rows = answer[kind.plural].as_array().into_iter().flatten().map(|found| {
+        let policies = found["policies"].as_object().into_iter().flatten();
+        let policies: Vec<&str> = policies.map(|(name, _)| name.as_str()).collect();
+        vec![
+            text(found, kind.name),
+            policies.join(", "),
+            text(found, "description"),
+            time(found, "createdAt"),
+        ]
+    });
+    output::print_table(&[kind.singular, "policies", "description", "created"], rows.collect());
+}
