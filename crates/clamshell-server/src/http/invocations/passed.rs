@@ -17,6 +17,10 @@ pub(in crate::http) const TRACE: [&str; 4] =
 /// Headers of the Model Context Protocol that pass as they are.
 const MCP: [&str; 3] = [headers::MCP_PROTOCOL_VERSION, headers::MCP_METHOD, headers::MCP_NAME];
 
+/// Headers of the Agent2Agent protocol that pass as they are: without its version a request counts as one of 0.3, which
+/// agents of 1.0 refuse.
+const A2A: [&str; 2] = ["a2a-version", "a2a-extensions"];
+
 /// Headers that never pass, allowed or not: they belong to the caller's connection or to its signature, or have been
 /// settled here. The control plane refuses such names; an older version of a runtime may have them.
 const NEVER: [&str; 16] = [
@@ -61,9 +65,12 @@ pub(in crate::http) fn to_agent(
     }
     let mut copied: Vec<&str> = TRACE.to_vec();
     copied.push(headers::USER_ID);
-    if hosting.protocol == ServerProtocol::Mcp {
-        copied.extend(MCP);
-    } else {
+    match hosting.protocol {
+        ServerProtocol::Mcp => copied.extend(MCP),
+        ServerProtocol::A2a => copied.extend(A2A),
+        ServerProtocol::Http | ServerProtocol::AgUi => {}
+    }
+    if hosting.protocol != ServerProtocol::Mcp {
         set(&mut out, headers::SESSION_ID, session_id.as_str());
     }
     for name in copied {
@@ -177,6 +184,8 @@ mod tests {
             "mcp-protocol-version",
             "mcp-method",
             "mcp-name",
+            "a2a-version",
+            "a2a-extensions",
             "user-agent",
             "sec-websocket-key",
             headers::USER_ID,
@@ -223,7 +232,7 @@ mod tests {
         ];
         check(
             &hosting(ServerProtocol::A2a, &allowed, false),
-            "baggage traceparent tracestate x-amzn-bedrock-agentcore-runtime-custom-a \
+            "a2a-extensions a2a-version baggage traceparent tracestate x-amzn-bedrock-agentcore-runtime-custom-a \
              x-amzn-bedrock-agentcore-runtime-request-id x-amzn-bedrock-agentcore-runtime-session-id \
              x-amzn-bedrock-agentcore-runtime-user-id x-amzn-trace-id x-team",
         );
