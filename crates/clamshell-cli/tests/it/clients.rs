@@ -8,6 +8,7 @@ mod aws_cli;
 mod boto3;
 mod control;
 mod harness;
+mod hosting;
 mod javascript;
 mod python_sdk;
 mod relay;

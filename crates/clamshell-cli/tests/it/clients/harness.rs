@@ -65,21 +65,29 @@ impl Setting {
         let server = ServerProcess::start(Path::new(env!("CARGO_BIN_EXE_clamshell")), "").await.unwrap();
         let endpoint = server.info().unwrap().endpoint;
         let mut setting = Self::new(clients, server, None).await;
-        setting.set("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", &endpoint);
-        setting.set("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL", &endpoint);
+        setting.set_endpoints(&endpoint);
         Some(setting)
     }
 
     /// A server with TLS that the client reaches by the name of the AWS host, on `address` (port 0: any).
     /// `None` when `program` is not installed or names cannot be overridden here.
     pub(super) async fn as_aws(program: &str, address: (Ipv4Addr, u16)) -> Option<Self> {
+        Self::as_aws_with(program, address, "").await
+    }
+
+    /// As [`Setting::as_aws`], with lines for the server's configuration.
+    pub(super) async fn as_aws_with(
+        program: &str,
+        address: (Ipv4Addr, u16),
+        configuration: &str,
+    ) -> Option<Self> {
         let clients = installed(program)?;
         let try_mount = std::process::Command::new("unshare").args(unshare_flags()).arg("true").output();
         if !try_mount.is_ok_and(|output| output.status.success()) {
             return skip("a mount namespace with another /etc/hosts cannot be made here");
         }
         let binary = Path::new(env!("CARGO_BIN_EXE_clamshell"));
-        let server = ServerProcess::start(binary, "[tls]\n").await.unwrap();
+        let server = ServerProcess::start(binary, &format!("{configuration}[tls]\n")).await.unwrap();
         let info = server.info().unwrap();
         let port = info.endpoint.rsplit(':').next().unwrap().parse().unwrap();
         let relay = Relay::start(SocketAddr::from(address), (Ipv4Addr::LOCALHOST, port).into()).await;
@@ -95,7 +103,7 @@ impl Setting {
         std::fs::write(setting.home.path().join("hosts"), hosts).unwrap();
         let endpoint = format!("https://{name}:{}", listens.port());
         setting.set("BEDROCK_AGENTCORE_DP_ENDPOINT", &endpoint);
-        setting.set("AWS_ENDPOINT_URL_BEDROCK_AGENTCORE", &endpoint);
+        setting.set_endpoints(&endpoint);
         for variable in ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
             setting.set(variable, &ca);
         }
@@ -108,6 +116,7 @@ impl Setting {
         let home = tempfile::Builder::new().prefix("clamshell-client-").tempdir().unwrap();
         let mut setting = Self { clients, server, relay, home, variables: Vec::new() };
         let modules = setting.clients.join("js").display().to_string();
+        let agents = setting.clients.join("agents").display().to_string();
         let folder = setting.home.path().display().to_string();
         let path = std::env::var("PATH").unwrap();
         for (name, value) in [
@@ -118,6 +127,7 @@ impl Setting {
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("CLAMSHELL_RUNTIME_ARN", &arn),
             ("JS_CLIENT", &modules),
+            ("AGENT_PACKAGES", &agents),
             ("HOME", &folder),
             ("AGENTCORE_CONFIG_DIR", &folder),
             ("PATH", &path),
@@ -129,6 +139,12 @@ impl Setting {
             setting.set(name, value);
         }
         setting
+    }
+
+    fn set_endpoints(&mut self, endpoint: &str) {
+        for service in ["BEDROCK_AGENTCORE", "BEDROCK_AGENTCORE_CONTROL", "S3"] {
+            self.set(&format!("AWS_ENDPOINT_URL_{service}"), endpoint);
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -143,6 +159,11 @@ impl Setting {
     /// Whether another client's program is installed too.
     pub(super) fn has(&self, program: &str) -> bool {
         self.clients.join(program).exists()
+    }
+
+    /// A file that a program wrote.
+    pub(super) fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.home.path().join(name)).unwrap()
     }
 
     /// A signed client of the tests' own; only without TLS.
