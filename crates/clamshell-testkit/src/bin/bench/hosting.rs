@@ -3,8 +3,6 @@
 //! The same agent answers in a sandbox behind the server, and on this machine alone or behind nginx. Requests are signed
 //! before the clock starts: the client's work is not ours.
 
-pub(crate) mod agent;
-
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -29,7 +27,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::{Samples, create::session, report};
+use crate::{Samples, create::session, echo_agent, report};
 
 const ROUNDS: usize = 1000;
 const PARALLEL: usize = 16;
@@ -46,7 +44,7 @@ pub(crate) async fn run(binary: &Path, groups: &[String]) -> Result<()> {
     let wanted = |group: &str| groups.is_empty() || groups.iter().any(|name| name == group);
     let folder = tempfile::tempdir()?;
     if wanted("invoke") || wanted("rate") || wanted("payload") {
-        let layout = agent::image(folder.path(), None)?;
+        let layout = echo_agent::image(folder.path(), None)?;
         let server = ServerProcess::start(binary, "").await?;
         let client = hosted(&server, &layout).await?;
         if wanted("invoke") {
@@ -421,7 +419,7 @@ async fn unpack(binary: &Path) -> Result<()> {
     let mut theirs = Samples::new("skopeo copy, umoci unpack");
     for round in 0..UNPACKS {
         let folder = tempfile::tempdir()?;
-        let layout = agent::image(folder.path(), Some(&more))?;
+        let layout = echo_agent::image(folder.path(), Some(&more))?;
         let server = ServerProcess::start(binary, "standby = false\n").await?;
         let client = hosted(&server, &layout).await?;
         for (samples, name) in [(&mut ours, "first"), (&mut again, "second")] {

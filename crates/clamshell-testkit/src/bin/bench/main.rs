@@ -7,6 +7,7 @@
 
 mod commands;
 mod create;
+mod echo_agent;
 mod hosting;
 mod memory;
 mod peers;
@@ -65,7 +66,7 @@ fn main() -> Result<()> {
     if first == "--agent" {
         let address = arguments.next().context("usage: --agent ADDRESS")?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        return runtime.block_on(hosting::agent::serve(&address));
+        return runtime.block_on(echo_agent::serve(&address));
     }
     if first == "--hosting" {
         let binary = PathBuf::from(arguments.next().context("usage: --hosting CLAMSHELL_BINARY [GROUP...]")?);
