@@ -1,14 +1,9 @@
 //! One small HTTP client for Clamshell and AWS: HTTP/1.1 over TCP or TLS, signed, one connection a
 //! request; WebSockets are upgrades of the same.
 
-use std::{
-    io::Read,
-    path::Path,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+mod objects;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clamshell_domain::{Clock, SystemClock};
@@ -20,7 +15,7 @@ use futures_util::TryFutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
+    body::{Body, Incoming},
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
@@ -40,6 +35,7 @@ use tokio_tungstenite::{
     },
 };
 
+pub(crate) use self::objects::{Upload, hex};
 use crate::{
     credentials::Keys,
     failure::Failure,
@@ -61,18 +57,6 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 const JSON_BYTES_MAX: usize = 32 << 20;
 /// Errors are one sentence.
 const ERROR_BYTES_MAX: usize = 64 << 10;
-
-/// A zip of 250 MB over a line of 2 Mbit/s.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
-/// One read of a file on its way up.
-const CHUNK_BYTES: usize = 64 << 10;
-/// Digest of nothing.
-const EMPTY_SHA256: [u8; 32] = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
-    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-];
-/// Header that S3 wants beside the signature.
-const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// A stream to a server, encrypted or not.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -244,29 +228,6 @@ impl Client {
         self.answer(endpoint, path_and_query, request, limit).await
     }
 
-    /// Asks S3 at `endpoint` about an object, or puts a file there. `path` must need no escape.
-    pub(crate) async fn object(
-        &self,
-        endpoint: &Endpoint,
-        path: &str,
-        upload: Option<Upload>,
-    ) -> Result<Answer, RequestError> {
-        let Some(upload) = upload else {
-            let fields = [(HeaderName::from_static(CONTENT_SHA256), hex(&EMPTY_SHA256))];
-            let payload = PayloadHash::Empty;
-            let head = self.request("s3", endpoint, &Method::HEAD, path, &fields, payload).await?;
-            return self.answer(endpoint, path, head.map(|()| Full::default()), ANSWER_TIMEOUT).await;
-        };
-        let fields = [
-            (HeaderName::from_static(CONTENT_SHA256), hex(&upload.sha256)),
-            (http::header::CONTENT_TYPE, "application/zip".to_owned()),
-        ];
-        let payload = PayloadHash::Sha256(upload.sha256);
-        let head = self.request("s3", endpoint, &Method::PUT, path, &fields, payload).await?;
-        let body = FileBody { file: upload.file, left: upload.bytes };
-        self.answer(endpoint, path, head.map(|()| body), UPLOAD_TIMEOUT).await
-    }
-
     async fn answer<B>(
         &self,
         endpoint: &Endpoint,
@@ -397,62 +358,12 @@ impl Client {
     }
 }
 
-/// A file to put somewhere.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    /// The file, at its start.
-    pub(crate) file: std::fs::File,
-    /// Its length.
-    pub(crate) bytes: u64,
-    /// Its digest.
-    pub(crate) sha256: [u8; 32],
-}
-
-/// A file as a body. It was just written, so reads come from memory and may block the one thread there is.
-struct FileBody {
-    file: std::fs::File,
-    left: u64,
-}
-
-impl Body for FileBody {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(self.left).unwrap_or(CHUNK_BYTES))];
-        if chunk.is_empty() {
-            return Poll::Ready(None);
-        }
-        if let Err(error) = self.file.read_exact(&mut chunk) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        self.left = self.left.saturating_sub(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 fn payload(body: &[u8]) -> PayloadHash<'_> {
     if body.is_empty() { PayloadHash::Empty } else { PayloadHash::Body(body) }
 }
 
 fn named(fields: &[(&'static str, String)]) -> Vec<(HeaderName, String)> {
     fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())).collect()
-}
-
-/// Digits of a digest.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Body and headers of a JSON request.

@@ -313,6 +313,14 @@ impl ShellSocket {
         }
     }
 
+    /// The next message as it came; `None` at the end. For WebSockets of agents, which have no shell's frames.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next_message(&mut self) -> Result<Option<Message>> {
+        Ok(self.socket.next().await.transpose()?)
+    }
+
     /// Reads output until it ends in, or contains, `text`; gives all of it.
     ///
     /// # Errors

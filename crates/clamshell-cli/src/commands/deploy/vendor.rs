@@ -266,7 +266,7 @@ mod tests {
 
     fn project(language: Language, dependencies: Dependencies) -> Project {
         Project {
-            folder: PathBuf::from("/work/agent"),
+            folder: PathBuf::from("/srv/agent"),
             name: "agent".to_owned(),
             language,
             entry_point: vec!["main.py".to_owned()],

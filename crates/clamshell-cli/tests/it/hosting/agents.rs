@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use clamshell_testkit::{eventually, skip};
+use clamshell_testkit::{eventually, skip, within};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{Place, python_registry, session};
 
@@ -100,6 +101,15 @@ async fn an_agent_of_the_sdk_answers_streams_and_stays_busy() {
     let failed = ask("fail");
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert_eq!(ask("work").json()["response"], "started");
+    // Its WebSocket, with what the agent sends as text.
+    let client = place.server.client().await.unwrap();
+    let arn = place.json(&["runtime", "get", "sdk"])["agentRuntimeArn"].as_str().unwrap().to_owned();
+    let path = format!("/runtimes/{}/ws", clamshell_wire::percent_encode(&arn));
+    let headers = [("x-amzn-bedrock-agentcore-runtime-session-id", id.as_str())];
+    let mut socket = client.upgrade(&path, &headers).await.unwrap();
+    socket.message(Message::text("ping \u{e9}")).await.unwrap();
+    let heard = within("an answer", Duration::from_secs(30), socket.next_message()).await.unwrap();
+    assert_eq!(heard, Some(Message::text("heard ping \u{e9}")));
     // A task of the agent's own keeps its session from being idle.
     let shown = eventually("the session is active", Duration::from_secs(30), async || {
         let shown = super::plain(&place, &["sessions", "show", &id, "--json"]).json();

@@ -1,9 +1,16 @@
 //! Runtimes and endpoints by the command line: made, changed, invoked, seen, removed.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
 use clamshell_testkit::eventually;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Place, plain, session, write};
+use crate::program::{command, signal, wait};
 
 /// An agent in the standard library whose answers the tests know.
 const AGENT: &str = r#"
@@ -119,6 +126,15 @@ async fn a_folder_becomes_a_runtime_that_answers() {
     })
     .await;
     assert!(lines.contains("asked a b") || lines.contains("asked a\tb"), "{lines}");
+    // Whoever follows sees what was and what comes.
+    let mut follow = command(place.server.data_dir(), &["logs", "life_1", "--follow"]);
+    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("stream")));
+    place.run(&["invoke", "life_1", "and then", "--session-id", &id]).ok();
+    assert!(lines.any(|line| line.unwrap().contains("and then")));
+    signal(&follow, Signal::INT);
+    wait(&mut follow);
     let old = plain(&place, &["logs", "life_1", "--since", "2099-01-01T00:00:00Z", "--json"]);
     assert_eq!((old.code, old.stdout.as_str()), (Some(0), ""), "{old:?}");
 }
