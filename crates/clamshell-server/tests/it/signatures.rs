@@ -98,7 +98,7 @@ async fn tampered_and_malformed_headers_are_refused() {
             ),
             (
                 "other service",
-                signed().edit("authorization", "bedrock-agentcore/", "s3/"),
+                signed().edit("authorization", "bedrock-agentcore/", "execute-api/"),
                 "Credential should be scoped to correct service: 'bedrock-agentcore'.",
             ),
             (
