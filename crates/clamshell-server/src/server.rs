@@ -75,7 +75,7 @@ const CONNECTIONS_MAX: usize = 4096;
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
 
 /// OCI runtimes that a configuration may name; each is looked up on PATH.
-const OCI_RUNTIMES: [&str; 2] = ["runc", "crun"];
+const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "runsc"];
 
 /// Name of the runtime that the first start makes.
 pub(crate) const DEFAULT_RUNTIME: &str = "default";
