@@ -229,7 +229,9 @@ impl App {
         if let Some(runtime) = self.versions().get(&version) {
             return Ok(Some(Target { runtime: Arc::clone(runtime), endpoint }));
         }
-        let Some(runtime) = self.store.runtime(runtime_id, Some(found.version)).await? else { return Ok(None) };
+        let Some(runtime) = self.store.runtime(runtime_id, Some(found.version)).await? else {
+            return Ok(None);
+        };
         let runtime = Arc::new(runtime);
         let mut versions = self.versions();
         if versions.len() >= VERSIONS_MAX {

@@ -39,15 +39,15 @@ use hyper::body::Incoming;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use access::{Asked, Caller};
+pub(crate) use access::{Peer, PolicyCache};
 pub(crate) use control_error::ControlError;
 pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
 pub(crate) use idempotency::ANSWER_MS;
-pub(crate) use spool::Spool;
-pub(crate) use access::{Peer, PolicyCache};
-use access::{Asked, Caller};
 use response::Body;
+pub(crate) use spool::Spool;
 
 use crate::{
     app::{App, Target},

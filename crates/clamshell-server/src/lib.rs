@@ -26,8 +26,8 @@ use tokio::{
 };
 
 pub use config::{
-    AccessPoint, AccessPointSource, Config, ConfigError, DeclaredRuntime, InvocationPolicy, LocalImages, Overrides, ShellPolicy,
-    Tls,
+    AccessPoint, AccessPointSource, Config, ConfigError, DeclaredRuntime, InvocationPolicy, LocalImages,
+    Overrides, ShellPolicy, Tls,
 };
 pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;

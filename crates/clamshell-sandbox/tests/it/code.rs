@@ -29,10 +29,7 @@ impl ObjectBody for Once {
 }
 
 impl ObjectSource for Memory {
-    fn get<'a>(
-        &'a self,
-        location: &'a ObjectLocation,
-    ) -> BoxFuture<'a, Result<ObjectContent, ObjectError>> {
+    fn get<'a>(&'a self, location: &'a ObjectLocation) -> BoxFuture<'a, Result<ObjectContent, ObjectError>> {
         Box::pin(async move {
             let (bucket, key) = (location.bucket.clone(), location.key.clone());
             let bytes = self.0.get(key.as_str()).cloned();

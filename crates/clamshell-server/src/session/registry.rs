@@ -7,8 +7,8 @@ use std::{
 };
 
 use clamshell_domain::{
-    AccountId, CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec, SessionKey,
-    SessionRecord, StopDecision, StopReason, StorageId,
+    AccountId, CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec,
+    SessionKey, SessionRecord, StopDecision, StopReason, StorageId,
 };
 use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError};
 use tokio::sync::{oneshot, watch};

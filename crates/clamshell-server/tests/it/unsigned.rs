@@ -136,7 +136,10 @@ fn foreign(method: &str, path: &str) -> Foreign {
         (_, path) if path.starts_with("/users") || path.starts_with("/roles") => Foreign::Nothing,
         ("POST", "/keys/{accessKeyId}/enable" | "/keys/{accessKeyId}/disable")
         | ("DELETE", "/keys/{accessKeyId}") => Foreign::Key,
-        ("GET", "/logs" | "/sessions" | "/shells" | "/sessions/{sessionId}" | "/sessions/{sessionId}/shells")
+        (
+            "GET",
+            "/logs" | "/sessions" | "/shells" | "/sessions/{sessionId}" | "/sessions/{sessionId}/shells",
+        )
         | ("POST", "/sessions/{sessionId}/stop" | "/sessions/{sessionId}/commands")
         | ("DELETE", "/sessions/{sessionId}" | "/sessions/{sessionId}/shells/{shellId}")
         | (
