@@ -207,7 +207,7 @@ async fn deploy(
         Some(existing) => {
             let mut body = runtime::kept(&existing);
             runtime::merge(&mut body, over);
-            runtime::update(client, &text(&existing, "agentRuntimeId"), &Value::Object(body), true).await?
+            runtime::update(client, &text(&existing, "agentRuntimeId"), &Value::Object(body), true).await
         }
         None => {
             if !over.contains_key("roleArn") {
@@ -215,9 +215,14 @@ async fn deploy(
             }
             over.insert("agentRuntimeName".to_owned(), json!(name));
             over.insert("networkConfiguration".to_owned(), json!({"networkMode": "PUBLIC"}));
-            runtime::create(client, &Value::Object(over), true).await?
+            runtime::create(client, &Value::Object(over), true).await
         }
     };
+    let made = made.map_err(|failure| {
+        // The interpreter of another machine is a guess.
+        let guessed = args.code_runtime.is_none() && failure.message().contains("the base image has no");
+        if guessed { failure.hint("--code-runtime PYTHON_3_11 names another interpreter") } else { failure }
+    })?;
     step.done(&format!("version {} is {}", text(&made, "agentRuntimeVersion"), text(&made, "status")));
     report(args, &made, name, created, code);
     Ok(0)
@@ -265,7 +270,10 @@ async fn package(project: &Project, tools: &vendor::Tools) -> Result<Packed, Fai
     let staging = vendor::Staging::new()?;
     for step in vendor::steps(project, tools, staging.path())? {
         let progress = Progress::start(&step.title);
-        vendor::run(&step).await?;
+        if let Err(failure) = vendor::run(&step).await {
+            progress.leave();
+            return Err(failure);
+        }
         progress.done("installed");
     }
     let progress = Progress::start("Packing");
@@ -358,18 +366,33 @@ fn plan(
     Ok(0)
 }
 
-/// One step, told on stderr when it begins and when it is done.
+/// One step, told on stderr when it begins and when it is done. A failure gets a line of its own.
 struct Progress {
     began: Instant,
+    is_told: bool,
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.is_told {
+            eprintln!();
+        }
+    }
 }
 
 impl Progress {
     fn start(title: &str) -> Self {
         eprint!("{title}... ");
-        Self { began: Instant::now() }
+        Self { began: Instant::now(), is_told: false }
     }
 
-    fn done(self, how: &str) {
+    /// The line was ended already.
+    fn leave(mut self) {
+        self.is_told = true;
+    }
+
+    fn done(mut self, how: &str) {
+        self.is_told = true;
         let tenths = self.began.elapsed().as_millis() / 100;
         eprintln!("{how} ({}.{} s)", tenths / 10, tenths % 10);
     }

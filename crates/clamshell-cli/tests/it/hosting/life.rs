@@ -188,6 +188,7 @@ async fn a_second_deployment_is_a_new_version_that_keeps_the_rest() {
 async fn what_cannot_be_deployed_is_told_with_a_hint() {
     let Some(place) = Place::new().await else { return };
     place.project("empty", &[("notes.txt", "")]);
+    place.project("plain", &[("main.py", "")]);
     place.project("docker", &[("main.py", ""), ("Dockerfile", "")]);
     place.project("broken", &[("main.py", ""), ("requirements.txt", "no such package !!\n")]);
     let check = |args: &[&str], text: &str| {
@@ -198,7 +199,15 @@ async fn what_cannot_be_deployed_is_told_with_a_hint() {
     check(&["deploy", "./empty"], "neither a Python nor a Node project is in it\nhint: ");
     check(&["deploy", "./docker"], "it has a Dockerfile");
     check(&["deploy", "./nowhere"], "there is none");
-    check(&["deploy", "./broken"], "error: cannot install dependencies");
+    check(&["deploy", "./broken"], "\nerror: cannot install dependencies");
+    // The image `host` has the interpreters of this machine.
+    let is_there = |folder: &str| std::path::Path::new(folder).join("python3.14").exists();
+    if !is_there("/usr/bin") && !is_there("/usr/local/bin") {
+        check(
+            &["deploy", "./plain", "--code-runtime", "PYTHON_3_14"],
+            "... \nerror: cannot create the runtime: CREATE_FAILED: ",
+        );
+    }
     check(&["deploy", "./empty", "--entry-point", "gone.py"], "there is no file gone.py");
     check(&["runtime", "create", "nothing"], "no artifact was named\nhint: ");
     check(&["logs", "nobody"], "cannot find the runtime `nobody`");
