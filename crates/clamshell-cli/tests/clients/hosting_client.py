@@ -205,14 +205,7 @@ def life():
     lines = response["response"].iter_lines(chunk_size=1)
     equal(next(lines), b'data: {"step": "one"}')
     client().stop_runtime_session(agentRuntimeArn=arn, runtimeSessionId=old)
-    try:
-        rest = list(lines)
-    except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, OSError):
-        rest = None
-    except Exception as error:  # urllib3's own, which boto3 lets through
-        assert "IncompleteRead" in repr(error) or "Connection" in repr(error), repr(error)
-        rest = None
-    equal(rest, None)
+    _cut(lambda: list(lines))
     equal(control().delete_agent_runtime(agentRuntimeId=runtime_id)["status"], "DELETING")
 
     def gone():
@@ -286,6 +279,64 @@ def web_agent():
         call = lambda: invoke(arn, str(status), session, aws, contentType="application/x-status")
         error = raises("RuntimeClientError", call, status=424)
         equal(error.response["Error"]["Message"], FAILED.format(status))
+
+
+def rough_agent():
+    """What an agent does wrong is told in one way, and the next call finds it or a new one."""
+    arn = create("rough_agent.py", packages=False)
+    session = new_session()
+    # No retries: each call is one.
+    aws = boto3.client("bedrock-agentcore", config=Config(retries={"total_max_attempts": 1}))
+    echo = lambda text, session=session: invoke(arn, text, session, aws)["response"].read()
+    equal(echo(b"hi"), b"hi")
+    for wrong, status in ((b"junk", 502), (b"long header", 502), (b"elsewhere", 302), (b"die", 502)):
+        error = raises("RuntimeClientError", lambda: echo(wrong), status=424)
+        equal(error.response["Error"]["Message"], FAILED.format(status))
+        equal(echo(b"hi"), b"hi")
+    _cut(invoke(arn, b"half", session, aws)["response"].read)
+    response = invoke(arn, b"nothing", session, aws)
+    equal((response["statusCode"], response["response"].read()), (204, b""))
+    # An agent that ends in its first call has ended; nobody waits for it.
+    raises("RuntimeClientError", lambda: echo(b"die", new_session()), status=424)
+    # The largest payload there may be, each way, and one byte more.
+    largest = os.urandom(1000) * 100_000
+    assert echo(largest) == largest
+    raises("ValidationException", lambda: echo(largest + b"x"), status=400)
+
+
+def _cut(read):
+    """What reads a stream must fail."""
+    try:
+        rest = read()
+    except (botocore.exceptions.BotoCoreError, OSError):
+        return
+    except Exception as error:  # urllib3's own, which boto3 lets through
+        assert "IncompleteRead" in repr(error) or "Connection" in repr(error), repr(error)
+        return
+    raise AssertionError(f"the stream ended well: {rest[-200:]!r}")
+
+
+def many_at_once():
+    arn = create("plain_agent.py", packages=False)
+    aws = client()
+    echo = lambda text, session: invoke(arn, text, session, aws)["response"].read().decode()
+    expect = [str(number) for number in range(24)]
+    # One session: the first call starts it, the others wait for that. And sessions of their own.
+    for sessions in ([new_session()] * 24, [new_session() for _ in range(24)]):
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            equal(list(pool.map(echo, expect, sessions)), expect)
+    # A server that dies cuts its streams; agents go on.
+    session = new_session()
+    lines = invoke(arn, b"stream", session, aws)["response"].iter_lines(chunk_size=1)
+    equal(next(lines), b'data: "one"')
+    ask("kill-server")
+    _cut(lambda: list(lines))
+    equal(echo("still there", session), "still there")
+    # And so does a runtime that is deleted, with its sessions.
+    lines = invoke(arn, b"stream", session, aws)["response"].iter_lines(chunk_size=1)
+    equal(next(lines), b'data: "one"')
+    control().delete_agent_runtime(agentRuntimeId=arn.rsplit("/", 1)[1])
+    _cut(lambda: list(lines))
 
 
 def plain_agent():

@@ -161,9 +161,9 @@ impl Setting {
         self.clients.join(program).exists()
     }
 
-    /// A file that a program wrote.
-    pub(super) fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.home.path().join(name)).unwrap()
+    /// Where programs run.
+    pub(super) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// A signed client of the tests' own; only without TLS.
