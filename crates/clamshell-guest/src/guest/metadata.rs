@@ -394,7 +394,7 @@ mod tests {
     fn credentials_are_those_given_last() {
         let mut service = service();
         let (_, token) = token(&mut service, "metadata-token-ttl-seconds: 600", 1000);
-        let mut get = |service: &mut Service, path: &str, with: &str| {
+        let get = |service: &mut Service, path: &str, with: &str| {
             ask(service, &format!("GET /latest/meta-data/iam{path} HTTP/1.1\r\n{with}\r\n\r\n"), 2000)
         };
         let with = format!("X-aws-ec2-metadata-token: {token}");
