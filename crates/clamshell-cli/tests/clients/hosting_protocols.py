@@ -4,6 +4,7 @@ Each function without an underscore is one scenario, named by a test in `tests/i
 
 import asyncio
 import base64
+import contextlib
 import http.server
 import json
 import os
@@ -20,7 +21,7 @@ import botocore.session
 import websockets
 from bedrock_agentcore.runtime import AgentCoreRuntimeClient
 
-from boto3_client import client, equal, eventually, new_session, raises
+from boto3_client import ask, client, equal, new_session, raises
 from hosting_client import answer, control, create, definition, invoke, ready
 
 # What boto3 and the SDK are stays what is installed for the tests.
@@ -262,6 +263,24 @@ async def _web_sockets(arn):
         await socket.send(b"x" * 70_000)
         equal((await _closed(socket))[0], 1009)
     equal((await asyncio.to_thread(answer, arn, "who", session))["session"], session)
+    # A server that dies takes its sockets along, not the agent behind them.
+    presigned = lambda: _sdk().generate_presigned_url(arn, session_id=session)
+    async with websockets.connect(presigned()) as socket:
+        await socket.recv()
+        await asyncio.to_thread(ask, "kill-server")
+        equal(await _closed(socket), (None, None))
+
+    async def one():
+        async with websockets.connect(presigned()) as socket:
+            await _talk(socket, session)
+
+    await asyncio.gather(*(one() for _ in range(10)))
+    # Who floods is sent away.
+    async with websockets.connect(presigned()) as socket:
+        with contextlib.suppress(websockets.exceptions.ConnectionClosed):
+            for _ in range(1000):
+                await socket.send("x")
+        equal((await _closed(socket))[0], 1008)
     tampered = _sdk().generate_presigned_url(arn, session_id=session).replace(session, new_session())
     equal((await _refused(tampered)).status_code, 403)
 
