@@ -43,6 +43,7 @@ codes! {
     InvalidPart = 400, "One or more of the specified parts could not be found.";
     InvalidPartOrder = 400, "The list of parts was not in ascending order.";
     InvalidRange = 416, "The requested range is not satisfiable";
+    InvalidRequest = 400, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
     KeyTooLongError = 400, "Your key is too long";
     MalformedXML = 400, "The XML you provided was not well-formed or did not validate against our published schema";
     MetadataTooLarge = 400, "Your metadata headers exceed the maximum allowed metadata size";

@@ -37,8 +37,11 @@ pub(crate) struct Claim {
     pub(crate) payload: String,
 }
 
-/// Whether the request is signed for S3, going by its credential scope alone.
+/// Whether the request is signed for S3, going by its credential scope alone, or by version 2, which no other service has.
 pub(crate) fn is_for_s3(parts: &Parts) -> bool {
+    if is_version_2(parts) {
+        return true;
+    }
     let is_s3 = |scope: &str| scope.rsplit('/').nth(1) == Some("s3");
     let header = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
     match header.and_then(|header| header.strip_prefix(ALGORITHM)) {
@@ -46,6 +49,18 @@ pub(crate) fn is_for_s3(parts: &Parts) -> bool {
         None => query(parts)
             .is_ok_and(|query| query.iter().any(|(name, value)| name == "X-Amz-Credential" && is_s3(value))),
     }
+}
+
+/// Signatures of version 2: clients still make them for presigned URLs of the older regions. They are told that none is taken.
+fn is_version_2(parts: &Parts) -> bool {
+    let header = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+    if let Some(header) = header {
+        return header.starts_with("AWS ");
+    }
+    let Ok(query) = query(parts) else { return false };
+    ["AWSAccessKeyId", "Signature", "Expires"]
+        .iter()
+        .all(|wanted| query.iter().any(|(name, _)| name == wanted))
 }
 
 fn field<'a>(fields: &'a str, name: &str) -> Option<&'a str> {
@@ -71,6 +86,9 @@ pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, S3Error> {
 
 /// Finds the signature of a request. `None`: it has none.
 pub(crate) fn claim(parts: &Parts) -> Result<Option<Claim>, S3Error> {
+    if is_version_2(parts) {
+        return Err(Code::InvalidRequest.into());
+    }
     let malformed = || S3Error::from(Code::AuthorizationHeaderMalformed);
     let header = |name: &str| {
         parts
@@ -420,6 +438,16 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn signatures_of_version_2_are_told_that_they_are_too_old() {
+        let url = "/b/k?AWSAccessKeyId=AKIA&Signature=KLu5%3D&Expires=1795230664";
+        for old in [parts("GET", url, &[]), parts("GET", "/b/k", &[("authorization", "AWS AKIA:KLu5=")])] {
+            assert!(is_for_s3(&old));
+            assert_eq!(claim(&old).unwrap_err().code, Code::InvalidRequest);
+        }
+        assert!(!is_for_s3(&parts("GET", "/b/k?Signature=KLu5&Expires=1", &[])));
     }
 
     fn verify(parts: &Parts, now_ms: u64) -> Result<Chain, Code> {
