@@ -136,7 +136,7 @@ pub enum NetworkMode {
     /// Loopback only.
     #[serde(rename = "SANDBOX")]
     Sandbox,
-    /// Out to anywhere through the broker.
+    /// Out to anywhere. No driver gives it yet: sessions of such runtimes have loopback only and say so.
     #[serde(rename = "PUBLIC")]
     Public,
 }

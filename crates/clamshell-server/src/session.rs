@@ -31,7 +31,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use agent::{AgentBody, AgentError, AgentHandle};
+pub(crate) use agent::{AgentBody, AgentError, AgentHandle, missing_network};
 pub(crate) use claims::{Claim, ClaimError};
 pub(crate) use registry::{Registry, RegistryParts};
 pub(crate) use shells::{ShellEnd, ShellState, ShellView};

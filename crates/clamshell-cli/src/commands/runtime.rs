@@ -203,7 +203,7 @@ pub(crate) async fn run(args: RuntimeArgs) -> Result<i32, Failure> {
             let path = format!("{}{query}", runtime_path(&id));
             let found =
                 Control::new(&client).call(Method::GET, &path, None, "cannot show the runtime").await?;
-            print_one(json, &found);
+            print_one(json, client.target().is_aws(), &found);
         }
         RuntimeCommand::List => {
             let client = args.server.client(None).await?;
@@ -429,7 +429,7 @@ fn print_made(json: bool, made: &Value, done: &str) {
 }
 
 /// Prints a runtime.
-pub(crate) fn print_one(json: bool, one: &Value) {
+pub(crate) fn print_one(json: bool, is_aws: bool, one: &Value) {
     if json {
         output::print_json(one);
         return;
@@ -443,6 +443,10 @@ pub(crate) fn print_one(json: bool, one: &Value) {
             .map(|seconds| format!("{seconds} s"))
             .unwrap_or_default()
     };
+    let mut network = text(&one["networkConfiguration"], "networkMode");
+    if !is_aws {
+        network.push_str(", of which this server gives loopback only");
+    }
     output::print_fields(&[
         ("runtime", text(one, "agentRuntimeName")),
         ("ARN", text(one, "agentRuntimeArn")),
@@ -453,7 +457,7 @@ pub(crate) fn print_one(json: bool, one: &Value) {
         ("artifact", artifact(one)),
         ("protocol", text(&one["protocolConfiguration"], "serverProtocol")),
         ("role", text(one, "roleArn")),
-        ("network", text(&one["networkConfiguration"], "networkMode")),
+        ("network", network),
         ("variables", names.join(", ")),
         ("stops when idle for", limit("idleRuntimeSessionTimeout")),
         ("stops at the latest after", limit("maxLifetime")),

@@ -82,7 +82,7 @@ async fn one(client: &Client, json: bool) -> Result<i32, Failure> {
         output::print_json(&whole);
         return Ok(0);
     }
-    runtime::print_one(false, &found);
+    runtime::print_one(false, client.target().is_aws(), &found);
     output::print_fields(&[("invocation URL", url)]);
     output::print_text("\n");
     endpoint::print_rows(&endpoints);

@@ -39,6 +39,13 @@ pub(super) fn report(privilege: &Privilege, layout: &Layout, data_dir: &Path) ->
                 .to_owned(),
         ),
     });
+    capabilities.push(Capability {
+        name: "network".to_owned(),
+        available: false,
+        detail: "loopback only: sandboxes have no way out yet, whatever the network mode of their runtime"
+            .to_owned(),
+        hint: None,
+    });
     let kvm = Path::new("/dev/kvm").exists();
     capabilities.push(Capability {
         name: "KVM device".to_owned(),

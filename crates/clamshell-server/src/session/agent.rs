@@ -32,6 +32,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::pool::Pool;
+pub(crate) use self::start::missing_network;
 use super::Call;
 use crate::{
     guest::{AgentStream, GuestAddress, GuestError},
@@ -202,6 +203,10 @@ impl Call {
     /// [`AgentError`].
     pub(crate) async fn agent(&self) -> Result<AgentHandle, AgentError> {
         let agent = self.compute.agent.as_ref().ok_or(AgentError::NoAgent)?;
+        // As it mostly is; then nothing waits for anything.
+        if *agent.state.borrow() == State::Ready {
+            return Ok(AgentHandle { agent: Arc::clone(agent) });
+        }
         tokio::select! {
             ready = agent.ready() => ready?,
             () = self.compute.ended.cancelled() => {

@@ -14,7 +14,7 @@ use crate::{
         ApiError, commands,
         response::{self, Body},
     },
-    session::{Session, tree},
+    session::{Session, missing_network, tree},
     time::rfc3339,
 };
 
@@ -131,7 +131,9 @@ pub(super) fn view(app: &App, session: &Arc<Session>) -> Value {
         }
     }
     if let Some(compute) = session.compute() {
-        value["degraded"] = json!(compute.sandbox.degraded);
+        let mut degraded = compute.sandbox.degraded.clone();
+        degraded.extend(missing_network(&runtime).map(str::to_owned));
+        value["degraded"] = json!(degraded);
     }
     value
 }

@@ -1,7 +1,7 @@
 //! How an agent is started: command line, user, folder and variables (`runtime.md` 7.2 and section 12).
 
 use clamshell_domain::{
-    AccountId, Artifact, Hosting, ImageConfig, Region, Runtime, ServerProtocol, SessionKey,
+    AccountId, Artifact, Hosting, ImageConfig, NetworkMode, Region, Runtime, ServerProtocol, SessionKey,
 };
 use clamshell_protocol::AgentSpec;
 use clamshell_wire::{arn::RuntimeArn, percent_encode};
@@ -14,6 +14,16 @@ const CODE_USER: &str = "agentcore-runtime-user";
 
 /// Output kept in the sandbox: what an agent may print while no server runs, before the oldest goes.
 const LOG_BYTES_MAX: u64 = 64 << 20;
+
+/// What the network mode of a runtime promises and no driver gives yet, in words for its log and the session's description.
+pub(crate) fn missing_network(runtime: &Runtime) -> Option<&'static str> {
+    match runtime.network {
+        NetworkMode::Sandbox => None,
+        NetworkMode::Public => Some(
+            "network: loopback only; this server gives sandboxes no way out yet, whatever their network mode",
+        ),
+    }
+}
 
 /// What the environment tells the agent about where it runs.
 #[derive(Debug, Clone)]
@@ -116,8 +126,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use clamshell_domain::{
-        CodeRuntime, EndpointName, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation, RuntimeId,
-        RuntimeName, SessionId,
+        CodeRuntime, EndpointName, LifecycleConfiguration, Limits, ObjectLocation, RuntimeId, RuntimeName,
+        SessionId,
     };
 
     use super::*;
@@ -204,6 +214,14 @@ mod tests {
             (spec.argv, spec.cwd, spec.user),
             (vec!["/agent".into(), "--serve".into()], "/".into(), String::new())
         );
+    }
+
+    #[test]
+    fn a_network_that_is_not_given_is_told() {
+        let mut runtime = runtime(Artifact::Host, &[]);
+        assert_eq!(missing_network(&runtime), None);
+        runtime.network = NetworkMode::Public;
+        assert!(missing_network(&runtime).unwrap().starts_with("network: loopback only"));
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::{
 /// How often a running agent is asked for its health.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// A guest below another kernel has a clock that is set by that one.
+const CLOCKS_DIFFER_MS: u64 = 100;
+
 /// So many questions without a good answer mean that it will not answer the next one either.
 const MISSES_MAX: u32 = 3;
 
@@ -107,9 +110,17 @@ impl Registry {
             endpoint: self.endpoint.get().map(String::as_str),
         };
         let spec = start::spec(&runtime, hosting, image, &place)?;
+        let asked_at_ms = self.now_ms();
         loop {
             match agent.guest.start_agent(spec.clone()).await {
-                Ok(info) => return Ok(info),
+                Ok(info) => {
+                    // An agent that a server before this one started was told of by that one.
+                    let is_new = info.started_at_ms.saturating_add(CLOCKS_DIFFER_MS) >= asked_at_ms;
+                    if let Some(note) = start::missing_network(&runtime).filter(|_| is_new) {
+                        agent.log.note(note.to_owned());
+                    }
+                    return Ok(info);
+                }
                 Err(GuestError::Refused(refusal)) => return Err(refusal.message),
                 Err(error) if Instant::now() > agent.start_deadline => {
                     return Err(crate::http::chain(&error));
