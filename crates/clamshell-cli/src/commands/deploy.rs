@@ -92,7 +92,13 @@ pub(crate) async fn run(args: DeployArgs) -> Result<i32, Failure> {
     let platform =
         Platform::of(client.as_ref().map(|client| (client.target().place, client.target().is_aws())));
     match (client, args.dry_run) {
-        (Some(client), false) => deploy(&args, &client, source, &name, existing, platform).await,
+        (Some(client), false) => tokio::select! {
+            ended = deploy(&args, &client, source, &name, existing, platform) => ended,
+            // Dropping the other arm ends the installer and removes the temporary folder.
+            _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")
+                .hint(format!("`clamshell status {name}` shows whether the runtime was made"))
+                .exit_code(130)),
+        },
         (client, _) => {
             let at = client.map(|client| client.target().endpoint.to_string());
             plan(&args, source, &name, existing.as_ref(), at, platform)
@@ -265,6 +271,10 @@ async fn bucket(args: &DeployArgs, client: &Client) -> Result<String, Failure> {
     }
 }
 
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
 /// Installs dependencies next to the project, never in it, and packs both.
 async fn package(project: &Project, tools: &vendor::Tools) -> Result<Packed, Failure> {
     let staging = vendor::Staging::new()?;
@@ -285,7 +295,7 @@ async fn package(project: &Project, tools: &vendor::Tools) -> Result<Packed, Fai
     let file = staging.path().with_extension("zip");
     let packed = tokio::task::spawn_blocking(move || pack::pack(&sources, &file)).await;
     let packed = packed.map_err(|error| Failure::new("cannot pack the project").because_of(&error))??;
-    progress.done(&format!("{} files, {}", packed.files, output::bytes(packed.bytes)));
+    progress.done(&format!("{}, {}", files(packed.files), output::bytes(packed.bytes)));
     Ok(packed)
 }
 
@@ -339,8 +349,8 @@ fn plan(
             );
             let sources =
                 Sources { project: project.folder.clone(), language: project.language, vendored: None };
-            let (files, bytes) = pack::measure(&sources)?;
-            steps.push(format!("Packing {files} files, {} before compression", output::bytes(bytes)));
+            let (count, bytes) = pack::measure(&sources)?;
+            steps.push(format!("Packing {}, {} before compression", files(count), output::bytes(bytes)));
             steps.push("Uploading the package".to_owned());
             fields.push(("folder", project.folder.display().to_string()));
             fields.push(("language", project.language.name().to_owned()));

@@ -4,7 +4,8 @@ mod answer;
 
 use std::{io::Read, path::PathBuf, time::Duration};
 
-use clamshell_wire::{headers, percent_encode};
+use clamshell_domain::{Clock, SystemClock};
+use clamshell_wire::{arn::RuntimeArn, headers, percent_encode};
 use clap::Args;
 use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt;
@@ -15,9 +16,11 @@ use tokio::{
 };
 
 use self::answer::{Form, Printer};
+use super::logs;
 use crate::{
     cli::ServerArgs,
     client::{Answer, Client, RequestError, printable},
+    control::{Control, runtime_path},
     failure::Failure,
     output, runtimes,
 };
@@ -28,6 +31,10 @@ const BODY_BYTES_MAX: u64 = 100_000_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15 * 60 + 30);
 /// With --json, the whole answer is in memory. The service ends one at 100 MB.
 const COLLECTED_BYTES_MAX: usize = 256 << 20;
+/// What is read of the log of a call that failed; an agent that printed more is looked up with `clamshell logs`.
+const LOG_BYTES_MAX: usize = 4 << 20;
+/// The end of a stack trace and why the platform gave up.
+const LOG_LINES_SHOWN: usize = 12;
 /// The one refusal that asks to be tried again.
 const RETRYABLE: &str = "RetryableConflictException";
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -99,7 +106,20 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<i32, Failure> {
     );
     let mut session_id = args.session_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let fields = fields(&args, &session_id);
-    let answer = send(&client, &path, &fields, body).await?;
+    let began_at_ms = SystemClock.now_ms();
+    let answer = match send(&client, &path, &fields, body).await {
+        Ok(answer) => answer,
+        Err((failure, false)) => return Err(failure),
+        Err((failure, true)) => {
+            let shown = tell_log(&client, &runtime.arn, &qualifier, &session_id, began_at_ms).await;
+            let hint = format!(
+                "`clamshell logs {} --session {session_id}` shows {} the agent printed",
+                args.runtime,
+                if shown { "all that" } else { "what" },
+            );
+            return Err(failure.hint(hint));
+        }
+    };
     if let Some(id) = text_of(&answer.headers, headers::SESSION_ID) {
         session_id = id;
     }
@@ -109,12 +129,57 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<i32, Failure> {
     if !json {
         if let Some(error) = &error {
             eprintln!("Error: {}", printable(error));
+            if !args.raw && args.file.is_none() && speaks_json_rpc(&client, &runtime.arn).await {
+                eprintln!(
+                    "hint: this agent speaks a protocol of its own; --raw or --file sends a request of it"
+                );
+            }
         }
         if args.session_id.is_none() {
             eprintln!("Session: {session_id}");
         }
     }
     Ok(i32::from(error.is_some()))
+}
+
+/// Whether a prompt is no request that the agent knows.
+async fn speaks_json_rpc(client: &Client, arn: &RuntimeArn) -> bool {
+    let path = runtime_path(&arn.runtime_id);
+    let found = Control::new(client).try_call(Method::GET, &path, None).await;
+    found.is_ok_and(|found| {
+        matches!(found["protocolConfiguration"]["serverProtocol"].as_str(), Some("MCP" | "A2A"))
+    })
+}
+
+/// Prints the end of what the log says since a call that failed began; whether there was anything.
+async fn tell_log(
+    client: &Client,
+    arn: &RuntimeArn,
+    qualifier: &str,
+    session_id: &str,
+    since_ms: u64,
+) -> bool {
+    let path = format!(
+        "/clamshell/v1/logs?runtime={}&endpoint={}&session={}&since={since_ms}",
+        percent_encode(&arn.to_string()),
+        percent_encode(qualifier),
+        percent_encode(session_id),
+    );
+    // The call has failed already; a log that cannot be had changes nothing.
+    let Ok(mut answer) = client.send(Method::GET, &path, &[], Vec::new()).await else { return false };
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = answer.body.frame().await {
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+        if bytes.len() > LOG_BYTES_MAX {
+            return false;
+        }
+    }
+    let lines: Vec<String> =
+        bytes.split(|byte| *byte == b'\n').filter_map(|line| logs::shown(line, false)).collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES_SHOWN)) {
+        eprint!("  {line}");
+    }
+    !lines.is_empty()
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -182,12 +247,13 @@ fn fields(args: &InvokeArgs, session_id: &str) -> Vec<(HeaderName, String)> {
     fields
 }
 
+/// Sends the request; of a failure, whether it is the agent's and the log may tell more.
 async fn send(
     client: &Client,
     path: &str,
     fields: &[(HeaderName, String)],
     body: Vec<u8>,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, (Failure, bool)> {
     let endpoint = &client.target().endpoint;
     let give_up = Instant::now() + RETRY_FOR;
     let mut pause = RETRY_PAUSE;
@@ -206,11 +272,7 @@ async fn send(
         }
         let agent_failed = matches!(&error, RequestError::Refused(refusal) if refusal.status == 424);
         let failure = error.into_failure("cannot invoke the agent", endpoint);
-        return Err(if agent_failed && !client.target().is_aws() {
-            failure.hint("`clamshell logs RUNTIME` shows what the agent printed")
-        } else {
-            failure
-        });
+        return Err((failure, agent_failed && !client.target().is_aws()));
     }
 }
 

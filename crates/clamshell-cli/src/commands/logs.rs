@@ -139,7 +139,8 @@ fn print(line: &[u8], json: bool) -> bool {
     }
 }
 
-fn shown(line: &[u8], json: bool) -> Option<String> {
+/// One line as it is printed; `None` when it is none.
+pub(super) fn shown(line: &[u8], json: bool) -> Option<String> {
     let line = String::from_utf8_lossy(line);
     let line = line.trim_end_matches(['\r', '\n']);
     let entry = serde_json::from_str::<Value>(line).ok().filter(Value::is_object)?;

@@ -67,14 +67,14 @@ async fn a_folder_becomes_a_runtime_that_answers() {
     let plan = place.json(&["deploy", "./life-1", "--dry-run"]);
     assert_eq!(plan["plan"]["runtime"], "life_1");
     assert_eq!(plan["plan"]["entry_point"], "agent.py");
-    assert!(plan["steps"][0].as_str().unwrap().starts_with("Packing 1 files"), "{plan}");
+    assert!(plan["steps"][0].as_str().unwrap().starts_with("Packing 1 file, "), "{plan}");
     assert_eq!(place.json(&["runtime", "list"])["agentRuntimes"].as_array().map(Vec::len), Some(1));
 
     let told = place.run(&["deploy", "./life-1", "--env", "LEVEL=one"]);
     assert_eq!(told.code, Some(0), "{told:?}");
     assert!(told.stdout.starts_with("arn:aws:bedrock-agentcore:"), "{told:?}");
     for step in [
-        "Packing... 1 files",
+        "Packing... 1 file, ",
         "Uploading to s3://",
         "Creating the runtime... version 1 is READY",
         "Invoke it: clamshell invoke life_1 \"hello\"",
@@ -182,6 +182,32 @@ async fn a_second_deployment_is_a_new_version_that_keeps_the_rest() {
     place.json(&["runtime", "delete", "again"]);
     let gone = place.run(&["runtime", "get", "again", "--json"]);
     assert_eq!((gone.code, &gone.json()["success"]), (Some(1), &json!(false)));
+}
+
+#[tokio::test]
+async fn a_call_that_fails_shows_why() {
+    let Some(place) = Place::new().await else { return };
+    place.project("broken", &[("main.py", "import nothing_of_this_name\n")]);
+    place.deploy("broken", &[]);
+    let id = session("broken");
+    let ended = place.run(&["invoke", "broken", "hello", "--session-id", &id]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    for text in [
+        "[platform] network: loopback only",
+        "ModuleNotFoundError: No module named 'nothing_of_this_name'\n",
+        "\nerror: cannot invoke the agent: ",
+        &format!("\nhint: `clamshell logs broken --session {id}` shows all that the agent printed\n"),
+    ] {
+        assert!(ended.stderr.contains(text), "{text}: {ended:?}");
+    }
+    let shown = plain(&place, &["runtime", "get", "broken"]);
+    assert!(shown.stdout.contains("PUBLIC, of which this server gives loopback only"), "{shown:?}");
+    // A prompt is no request of these protocols.
+    place.project("other", &[("main.py", &AGENT.replace("8080", "9000"))]);
+    place.deploy("other", &["--protocol", "A2A"]);
+    let ended = place.run(&["invoke", "other", "error"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("\nhint: this agent speaks a protocol of its own; --raw"), "{ended:?}");
 }
 
 #[tokio::test]
