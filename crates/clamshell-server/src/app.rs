@@ -21,6 +21,7 @@ use crate::{
     control::Control,
     http::{ApiError, ControlError, PolicyCache, Spool},
     logs::Logs,
+    remembered::Remembered,
     session::Registry,
 };
 
@@ -33,9 +34,6 @@ const KEY_CACHE_MAX: usize = 1024;
 
 /// Ids of keys remembered; with more than that each unknown one is looked up. Some MiB.
 const KEY_IDS_MAX: usize = 65_536;
-
-/// Versions of runtimes remembered: as many as AWS gives runtimes to an account, some MiB.
-const VERSIONS_MAX: usize = 1000;
 
 /// Partition of all ARNs of this server.
 const PARTITION: &str = "aws";
@@ -65,8 +63,8 @@ pub(crate) struct App {
     pub(crate) keys: std::sync::Mutex<KeyCache>,
     /// Starts empty. Held while the store is asked, so that of many strangers one asks.
     pub(crate) key_ids: tokio::sync::Mutex<Option<KeyIds>>,
-    /// Versions of runtimes that were called lately. They never change, and ids are never used again. Starts empty.
-    pub(crate) versions: std::sync::Mutex<HashMap<(RuntimeId, u32), Arc<Runtime>>>,
+    /// Versions that endpoints called lately point to. Starts empty.
+    pub(crate) targets: Remembered<(RuntimeId, EndpointName), Runtime>,
     /// Bodies of invocations that are too long for memory.
     pub(crate) spool: Spool,
     /// Policies read lately.
@@ -221,28 +219,22 @@ impl App {
         runtime_id: &RuntimeId,
         endpoint: EndpointName,
     ) -> Result<Option<Target>, ApiError> {
+        let (changes, now_ms) = (self.store.changes(), self.now_ms());
+        let key = (runtime_id.clone(), endpoint.clone());
+        if let Some(runtime) = self.targets.get(&key, changes, now_ms) {
+            return Ok(Some(Target { runtime, endpoint }));
+        }
         let Some(found) = self.store.endpoint(runtime_id, &endpoint).await? else { return Ok(None) };
+        // What is not there, or cannot be called, is asked for seldom.
         if !found.is_callable() {
             return Err(ControlError::NotReady { status: found.status }.into());
-        }
-        let version = (runtime_id.clone(), found.version);
-        if let Some(runtime) = self.versions().get(&version) {
-            return Ok(Some(Target { runtime: Arc::clone(runtime), endpoint }));
         }
         let Some(runtime) = self.store.runtime(runtime_id, Some(found.version)).await? else {
             return Ok(None);
         };
         let runtime = Arc::new(runtime);
-        let mut versions = self.versions();
-        if versions.len() >= VERSIONS_MAX {
-            versions.clear();
-        }
-        versions.insert(version, Arc::clone(&runtime));
+        self.targets.put(key, &runtime, changes, now_ms);
         Ok(Some(Target { runtime, endpoint }))
-    }
-
-    fn versions(&self) -> std::sync::MutexGuard<'_, HashMap<(RuntimeId, u32), Arc<Runtime>>> {
-        self.versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The secret of an active access key.

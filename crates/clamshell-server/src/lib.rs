@@ -14,6 +14,7 @@ mod images;
 pub mod local;
 mod logs;
 pub mod objects;
+mod remembered;
 mod roles;
 mod server;
 mod session;

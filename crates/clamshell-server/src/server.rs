@@ -244,7 +244,7 @@ impl Server {
             endpoint: std::sync::OnceLock::new(),
             keys: std::sync::Mutex::default(),
             key_ids: tokio::sync::Mutex::default(),
-            versions: std::sync::Mutex::default(),
+            targets: crate::remembered::Remembered::default(),
             spool: http::Spool::new(&data_dir),
             policies: http::PolicyCache::default(),
             sealing_key,

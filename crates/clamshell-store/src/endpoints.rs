@@ -86,7 +86,7 @@ impl Store {
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -116,6 +116,7 @@ impl Store {
         .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
+        self.changed();
         Ok(())
     }
 
@@ -137,7 +138,7 @@ impl Store {
             .await?;
         crate::tags::forget_resource(&mut tx, arn).await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 

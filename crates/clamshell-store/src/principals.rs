@@ -62,15 +62,15 @@ pub enum ChangePrincipalError {
 pub const POLICIES_MAX: usize = 10;
 
 impl Store {
-    /// Counts changes of users, roles, policies and tags made through this store: what was read before a change is of no use
-    /// after it.
-    pub fn policy_changes(&self) -> u64 {
-        self.policy_changes.load(Ordering::Acquire)
+    /// Counts changes of users, roles, policies, tags, runtimes and endpoints made through this store: what was read before
+    /// a change is of no use after it.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// To be called after each such change was committed.
-    pub(crate) fn policy_changed(&self) {
-        self.policy_changes.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A user or role with its policies.
@@ -170,7 +170,7 @@ impl Store {
             .map_err(StoreError::from)?;
         }
         tx.commit().await.map_err(StoreError::from)?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Store {
             return Err(ChangePrincipalError::NotFound);
         }
         tx.commit().await.map_err(StoreError::from)?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -256,7 +256,7 @@ impl Store {
         .await
         .map_err(StoreError::from)?;
         tx.commit().await.map_err(StoreError::from)?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -284,7 +284,7 @@ impl Store {
             return Err(ChangePrincipalError::NotFound);
         }
         tx.commit().await.map_err(StoreError::from)?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(removed.rows_affected() > 0)
     }
 }

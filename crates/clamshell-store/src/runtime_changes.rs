@@ -68,7 +68,7 @@ impl Store {
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await.map_err(StoreError::from)?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -132,6 +132,7 @@ impl Store {
         .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
+        self.changed();
         Ok(())
     }
 
@@ -202,6 +203,7 @@ impl Store {
         }
         query.execute(&mut *tx).await?;
         tx.commit().await?;
+        self.changed();
         Ok(status)
     }
 
@@ -236,6 +238,7 @@ impl Store {
             .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
+        self.changed();
         Ok(())
     }
 
@@ -264,6 +267,7 @@ impl Store {
                 .await?;
         }
         tx.commit().await?;
+        self.changed();
         Ok(())
     }
 
@@ -282,7 +286,7 @@ impl Store {
         }
         crate::tags::forget_resource(&mut tx, arn).await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -307,6 +311,7 @@ impl Store {
         }
         crate::tokens::keep(&mut tx, receipt).await?;
         tx.commit().await?;
+        self.changed();
         Ok(())
     }
 

@@ -115,6 +115,7 @@ impl Store {
         let mut tx = self.write().await?;
         insert(&mut tx, runtime, ResourceStatus::Ready).await?;
         tx.commit().await.map_err(StoreError::from)?;
+        self.changed();
         Ok(())
     }
 
@@ -155,6 +156,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        self.changed();
         u32::try_from(version).map_err(|_| StoreError::Corrupt { table: TABLE, column: "version" })
     }
 

@@ -51,8 +51,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 pub struct Store {
     pub(crate) readers: AnyPool,
     writer: AnyPool,
-    /// See [`Store::policy_changes`].
-    pub(crate) policy_changes: Arc<AtomicU64>,
+    /// See [`Store::changes`].
+    pub(crate) changes: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -79,7 +79,7 @@ impl Store {
         let writer = pool(1, SETTINGS).connect_with(options.clone()).await?;
         first.close().await?;
         let readers = pool(READERS_MAX, READER_SETTINGS).connect_with(options).await?;
-        Ok(Self { readers, writer, policy_changes: Arc::default() })
+        Ok(Self { readers, writer, changes: Arc::default() })
     }
 
     /// Waits for running statements and closes the file; the write-ahead log is folded in. Not

@@ -31,7 +31,7 @@ impl Store {
         let mut tx = self.write().await?;
         put(&mut tx, arn, tags).await?;
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 
@@ -49,7 +49,7 @@ impl Store {
                 .await?;
         }
         tx.commit().await?;
-        self.policy_changed();
+        self.changed();
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ async fn root(server: &InProcess, method: &str, path: &str, body: &Value) -> Val
 }
 
 /// A new user with these statements as its policy, and a key of it.
-async fn user(server: &InProcess, name: &str, statements: &Value) -> Signer {
+pub(crate) async fn user(server: &InProcess, name: &str, statements: &Value) -> Signer {
     root(server, "POST", "/clamshell/v1/users", &json!({ "userName": name })).await;
     if !statements.is_null() {
         let path = format!("/clamshell/v1/users/{name}/policies/test");

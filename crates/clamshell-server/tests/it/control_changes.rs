@@ -17,7 +17,7 @@ async fn send(server: &InProcess, method: &str, path: &str, body: &Value) -> Rep
     Call::new(method, path).body(body).signed(&server.root()).send(&server.client).await
 }
 
-async fn ok(server: &InProcess, method: &str, path: &str, body: &Value, status: u16) -> Value {
+pub(crate) async fn ok(server: &InProcess, method: &str, path: &str, body: &Value, status: u16) -> Value {
     let reply = send(server, method, path, body).await;
     assert_eq!(reply.status, status, "{method} {path}: {}", String::from_utf8_lossy(&reply.body));
     reply.json()
@@ -37,7 +37,7 @@ async fn refused(
     assert_eq!(seen, (status, error, expect.clone()), "{method} {path} {body}");
 }
 
-fn definition(more: &Value) -> Value {
+pub(crate) fn definition(more: &Value) -> Value {
     let mut body = json!({
         "agentRuntimeArtifact": { "containerConfiguration": { "containerUri": "host" } },
         "roleArn": ROLE,
@@ -55,7 +55,7 @@ fn named(name: &str, more: &Value) -> Value {
 }
 
 /// Waits until nothing goes on with a runtime.
-async fn settled(server: &InProcess, path: &str) -> Value {
+pub(crate) async fn settled(server: &InProcess, path: &str) -> Value {
     eventually("the change is finished", LIMIT, async || {
         let value = ok(server, "GET", path, &Value::Null, 200).await;
         let status = value["status"].as_str().unwrap_or_default().to_owned();
@@ -65,7 +65,7 @@ async fn settled(server: &InProcess, path: &str) -> Value {
 }
 
 /// A runtime that is ready: its id and ARN.
-async fn ready(server: &InProcess, name: &str, more: &Value) -> (String, String) {
+pub(crate) async fn ready(server: &InProcess, name: &str, more: &Value) -> (String, String) {
     let made = ok(server, "PUT", "/runtimes/", &named(name, more), 202).await;
     let id = made["agentRuntimeId"].as_str().unwrap().to_owned();
     let found = settled(server, &format!("/runtimes/{id}/")).await;

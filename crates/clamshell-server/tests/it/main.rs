@@ -17,6 +17,7 @@ mod invocations;
 mod keys;
 mod objects;
 mod own_kernel;
+mod remembered;
 mod routing;
 mod signatures;
 mod start;

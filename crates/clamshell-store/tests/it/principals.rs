@@ -23,12 +23,12 @@ fn record(kind: PrincipalKind, name: &str) -> PrincipalRecord {
 async fn users_and_roles_are_apart_and_survive() {
     let mut fixture = Fixture::new().await;
     let (user, role) = (record(PrincipalKind::User, "ci"), record(PrincipalKind::Role, "ci"));
-    let before = fixture.store.policy_changes();
+    let before = fixture.store.changes();
     fixture.store.insert_principal(&user).await.unwrap();
     fixture.store.insert_principal(&role).await.unwrap();
     let taken = fixture.store.insert_principal(&user).await.unwrap_err();
     assert!(matches!(taken, ChangePrincipalError::AlreadyExists), "{taken:?}");
-    assert!(fixture.store.policy_changes() > before, "what is remembered must be read again");
+    assert!(fixture.store.changes() > before, "what is remembered must be read again");
     let put = fixture.store.put_principal_policy(PrincipalKind::User, "ci", "second", "{2}", 8);
     put.await.unwrap();
     let again = fixture.store.put_principal_policy(PrincipalKind::User, "ci", "second", "{3}", 9);
