@@ -13,7 +13,6 @@ use bytes::Bytes;
 use clamshell_domain::{Artifact, Hosting, Runtime, ServerProtocol, SessionId};
 use clamshell_wire::{generated::data::InvokeAgentRuntimeRequest, headers};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
@@ -301,7 +300,7 @@ impl Answered {
             is_events,
             tells: is_events && protocol == ServerProtocol::AgUi,
         };
-        let mut response = Response::new(Answer::new(app, call, incoming, rules).boxed_unsync());
+        let mut response = Response::new(Answer::body(app, call, incoming, rules));
         *response.status_mut() = parts.status;
         let out = response.headers_mut();
         out.insert(header::CONTENT_TYPE, content_type);

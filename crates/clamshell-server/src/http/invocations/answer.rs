@@ -9,18 +9,27 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-use crate::{app::App, http::envelope::run_error, session::Call};
+use crate::{
+    app::App,
+    http::{envelope::run_error, response},
+    session::Call,
+};
 
 /// All bytes of an answer (`runtime.md` section 10).
 pub(in crate::http) const ANSWER_BYTES_MAX: u64 = 100_000_000;
 
 /// Bytes of one event of a stream (`runtime.md` section 10).
 const EVENT_BYTES_MAX: u64 = 10_000_000;
+
+/// A whole answer that is no longer is passed on without watching over it: no more than one read from the agent gives.
+const AT_ONCE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Why an answer ends before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -56,6 +65,8 @@ impl Cut {
 
 /// See the head of this file.
 pub(in crate::http) struct Answer {
+    /// What has been read of it already.
+    first: Option<Result<Frame<Bytes>, hyper::Error>>,
     incoming: Incoming,
     sleep: Pin<Box<Sleep>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -79,8 +90,40 @@ pub(in crate::http) struct AnswerRules {
 }
 
 impl Answer {
-    /// Takes over the call.
-    pub(in crate::http) fn new(app: &App, call: Call, incoming: Incoming, rules: AnswerRules) -> Self {
+    /// The body of an answer. Takes over the call, which ends at once where all of a short answer is here already.
+    pub(in crate::http) fn body(
+        app: &App,
+        call: Call,
+        mut incoming: Incoming,
+        rules: AnswerRules,
+    ) -> response::Body {
+        let length = incoming.size_hint().exact();
+        let short = length.is_some_and(|length| length <= AT_ONCE_BYTES_MAX) && !rules.is_events;
+        // It mostly comes together with its headers, and then needs no task that ends the call in time.
+        let first = if short { incoming.frame().now_or_never() } else { None };
+        let first = match first {
+            None => None,
+            Some(None) => return Full::default().map_err(|never| match never {}).boxed_unsync(),
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if incoming.is_end_stream() => {
+                    return Full::new(data).map_err(|never| match never {}).boxed_unsync();
+                }
+                Ok(data) => Some(Ok(Frame::data(data))),
+                // Trailers stay behind.
+                Err(_) => None,
+            },
+            Some(Some(Err(error))) => Some(Err(error)),
+        };
+        Self::new(app, call, first, incoming, rules).boxed_unsync()
+    }
+
+    fn new(
+        app: &App,
+        call: Call,
+        first: Option<Result<Frame<Bytes>, hyper::Error>>,
+        incoming: Incoming,
+        rules: AnswerRules,
+    ) -> Self {
         let ended = call.compute.ended.clone();
         let done = CancellationToken::new();
         let (watched, compute) = (done.clone(), ended.clone());
@@ -95,6 +138,7 @@ impl Answer {
         // With a length that was announced there is no room for an event of ours.
         let tells = rules.tells && incoming.size_hint().exact().is_none();
         Self {
+            first,
             incoming,
             sleep: Box::pin(tokio::time::sleep_until(rules.deadline)),
             ended: Box::pin(ended.cancelled_owned()),
@@ -134,7 +178,11 @@ impl Body for Answer {
             return Poll::Ready(this.cut(Cut::TooSlow));
         }
         loop {
-            let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
+            let polled = match this.first.take() {
+                Some(first) => Poll::Ready(Some(first)),
+                None => Pin::new(&mut this.incoming).poll_frame(cx),
+            };
+            let frame = match polled {
                 Poll::Ready(frame) => frame,
                 // What had arrived before the compute ended is passed on first.
                 Poll::Pending => {
@@ -166,11 +214,17 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.incoming.is_end_stream()
+        self.over || (self.first.is_none() && self.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.tells { SizeHint::default() } else { self.incoming.size_hint() }
+        let left = self.incoming.size_hint();
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
+        match (self.tells, first, left.exact()) {
+            (true, ..) => SizeHint::default(),
+            (false, Some(first), Some(exact)) => SizeHint::with_exact(exact + first.len() as u64),
+            (false, ..) => left,
+        }
     }
 }
 

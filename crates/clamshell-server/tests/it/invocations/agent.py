@@ -98,6 +98,17 @@ class Handler(BaseHTTPRequestHandler):
             self.chunk(b"data: begun\n\n")
             self.close_connection = True
             return self.connection.shutdown(2)
+        if mode in ("whole", "halves", "half"):
+            # The headers and what comes first in one piece.
+            start = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nfirst,"
+            if mode == "whole":
+                return self.connection.sendall(start + b"second")
+            self.connection.sendall(start)
+            if mode == "halves":
+                go.wait(30)
+                return self.connection.sendall(b"second")
+            self.close_connection = True
+            return self.connection.shutdown(2)
         if mode == "endless":
             self.stream()
             try:

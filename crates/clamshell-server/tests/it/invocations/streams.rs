@@ -50,6 +50,33 @@ async fn e2e_an_answer_that_breaks_off_is_not_taken_for_whole() {
 }
 
 #[tokio::test]
+async fn e2e_short_answers_may_come_in_pieces() {
+    let Some(fixture) = Fixture::start(ServerProtocol::Http).await else { return };
+    let id = session("short");
+    let reply = fixture.invoke(&id, "whole", &[], b"{}").await;
+    assert_eq!((reply.status.as_u16(), reply.header("content-length")), (200, "12"));
+    assert_eq!(reply.body, "first,second");
+    let (response, _driver) = fixture.begin(&id, "halves").await;
+    assert_eq!(response.headers()["content-length"], "12");
+    let mut body = response.into_body();
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "first,");
+    assert_eq!(fixture.invoke(&id, "go", &[], b"{}").await.status, 200);
+    assert_eq!(next(&mut body).await.unwrap().unwrap(), "second");
+    assert!(next(&mut body).await.is_none());
+    let (response, _driver) = fixture.begin(&id, "half").await;
+    let mut body = response.into_body();
+    let mut received = Vec::new();
+    let ended = loop {
+        match next(&mut body).await {
+            Some(Ok(piece)) => received.extend_from_slice(&piece),
+            end => break end,
+        }
+    };
+    assert!(ended.is_some_and(|end| end.is_err()), "taken for whole: {received:?}");
+    assert!(b"first,".starts_with(&received), "{received:?}");
+}
+
+#[tokio::test]
 async fn e2e_an_agent_learns_that_its_client_left() {
     let Some(fixture) = Fixture::start(ServerProtocol::Http).await else { return };
     let id = session("gone");
