@@ -78,7 +78,12 @@ async fn default_of_server(client: &Client) -> Result<ResolvedRuntime, Failure> 
 async fn by_name(client: &Client, name: &str) -> Result<ResolvedRuntime, Failure> {
     let what = format!("cannot find the runtime `{name}`");
     let endpoint = control::endpoint(client)?;
-    let failed = |error: RequestError| error.into_failure(&what, &endpoint);
+    let failed = |error: RequestError| {
+        let may_not =
+            matches!(&error, RequestError::Refused(refusal) if refusal.exception == "AccessDeniedException");
+        let failure = error.into_failure(&what, &endpoint);
+        if may_not { failure.hint("whoever may not list runtimes names one by its ARN") } else { failure }
+    };
     let mut known: Vec<String> = Vec::new();
     let mut token: Option<String> = None;
     for _ in 0..PAGES_MAX {
