@@ -419,7 +419,8 @@ fn set(answer: &mut Answer, name: &'static str, value: &str) {
 
 /// Time in XML.
 fn iso(ms: u64) -> String {
-    time(ms, "%Y-%m-%dT%H:%M:%S.000Z")
+    // S3 rounds down to the second; then a file written in the second of its upload looks newer than the object.
+    time(ms, "%Y-%m-%dT%H:%M:%S.%3fZ")
 }
 
 /// Time in headers.
