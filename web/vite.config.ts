@@ -1,0 +1,17 @@
+import { defineConfig } from "vite";
+
+// The server serves the page below /console; a file's name changes with its content, so it may be kept for ever.
+export default defineConfig({
+  base: "/console/",
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: {
+    outDir: "dist",
+    emptyOutDir: true,
+    assetsDir: "assets",
+    // A data: URL in a style sheet or script would need a wider Content-Security-Policy.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    sourcemap: false,
+    target: "es2022",
+  },
+});
