@@ -17,10 +17,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["domain"]),
     ("sandbox", &["domain", "protocol", "term"]),
     ("gateway", &["domain", "identity"]),
-    ("server", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway"]),
+    // The page alone.
+    ("console", &[]),
+    ("server", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway", "console"]),
     ("guest", &["protocol", "term"]),
     // `domain` for its clock: nothing else may read the time.
-    ("cli", &["wire", "domain", "term", "server"]),
+    ("cli", &["wire", "domain", "term", "console", "server"]),
     // Parsers of hostile bytes alone, so that a fuzzer builds nothing else; nothing uses it.
     ("fuzz", &["wire", "protocol", "term", "sandbox"]),
     ("testkit", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway", "server"]),

@@ -15,6 +15,9 @@ const EXPOSED: &str = "x-amzn-RequestId, x-amzn-ErrorType, x-amzn-ErrorMessage, 
     X-Amzn-Bedrock-AgentCore-Runtime-Session-Id, X-Amzn-Bedrock-AgentCore-Shell-Id, Mcp-Session-Id, \
     Mcp-Protocol-Version, WWW-Authenticate, X-Amzn-Trace-Id, traceparent, tracestate, baggage, Date";
 
+/// An answer with this header is for pages of this server alone, and gets no CORS headers.
+const SAME_ORIGIN_ONLY: &str = "cross-origin-resource-policy";
+
 /// Seconds a browser may remember a preflight answer.
 const PREFLIGHT_MAX_AGE: &str = "172800";
 
@@ -65,8 +68,10 @@ pub(crate) fn finish(mut response: Response<Body>, request_id: Uuid) -> Response
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static(clamshell_wire::headers::REQUEST_ID), value);
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    if !headers.contains_key(SAME_ORIGIN_ONLY) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
     response
 }
 
