@@ -3,6 +3,7 @@
 
 mod access_points;
 mod artifacts;
+mod console;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,8 @@ use self::access_points::FileAccessPoint;
 pub use self::access_points::{AccessPoint, AccessPointSource};
 pub(crate) use self::artifacts::artifact;
 use self::artifacts::{FileBucket, FileRegistry};
+use self::console::FileConsole;
+pub use self::console::{ConsolePolicy, OidcPolicy};
 use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
@@ -156,6 +159,8 @@ pub struct Config {
     pub code_base_image: Artifact,
     /// Whether a session that starts with another version of its runtime finds its workspace as it was.
     pub keep_workspace_across_versions: bool,
+    /// The browser console.
+    pub console: ConsolePolicy,
 }
 
 /// The configuration cannot be used.
@@ -212,6 +217,7 @@ struct File {
     shells: FileShells,
     invocations: FileInvocations,
     logs: FileLogs,
+    console: FileConsole,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -364,6 +370,7 @@ impl Config {
         Ok(Self {
             listen,
             access_points: access_points::access_points(file.access_points, &data_dir)?,
+            console: console::console(file.console, &data_dir)?,
             data_dir,
             tls,
             region,

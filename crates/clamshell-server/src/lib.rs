@@ -5,6 +5,8 @@
 mod app;
 mod config;
 mod connections;
+#[allow(dead_code, unused_imports, reason = "the routes that ask it come next")]
+mod console;
 mod control;
 mod environment;
 mod file_systems;
@@ -27,9 +29,10 @@ use tokio::{
 };
 
 pub use config::{
-    AccessPoint, AccessPointSource, Config, ConfigError, DeclaredRuntime, InvocationPolicy, LocalImages,
-    Overrides, ShellPolicy, Tls,
+    AccessPoint, AccessPointSource, Config, ConfigError, ConsolePolicy, DeclaredRuntime, InvocationPolicy,
+    LocalImages, OidcPolicy, Overrides, ShellPolicy, Tls,
 };
+pub use console::ConsoleRole;
 pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;
 pub use server::{RunError, Server};
