@@ -97,6 +97,8 @@ def terminal():
     shell.type("echo star''ted; sleep 600\r")
     shell.until(r"started\n")
     shell.type("\x03")
+    # The shell may throw away what comes while it takes note of the signal, as in any terminal.
+    shell.until(r"\^C[\s\S]*[#$] ")
     shell.type("echo interrupted $?\r")
     shell.until(r"interrupted 130\n")
     shell.type("exit 5\r")
