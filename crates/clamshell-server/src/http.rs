@@ -13,6 +13,7 @@ mod extension;
 mod idempotency;
 mod invocations;
 mod objects;
+mod page;
 mod pages;
 mod protected_resource;
 mod relay;
@@ -96,6 +97,9 @@ async fn dispatch(
         return Ok(response::preflight(request.headers()));
     }
     let (parts, body) = request.into_parts();
+    if let Some(page) = page::serve(&parts) {
+        return Ok(page);
+    }
     if objects::is_for_objects(&parts) {
         return Ok(objects::serve(app, Request::from_parts(parts, body)).await);
     }
