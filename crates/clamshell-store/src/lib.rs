@@ -7,6 +7,9 @@
 
 mod access_keys;
 mod account;
+mod audit;
+mod console_logins;
+mod console_users;
 mod endpoints;
 mod error;
 mod principals;
@@ -24,6 +27,8 @@ mod tokens;
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
 pub use account::Account;
 pub use error::StoreError;
+pub use audit::{AuditFilter, AuditOutcome, AuditRecord, AuditVia};
+pub use console_logins::{LoginMethod, LoginRecord};
 pub use principals::{ChangePrincipalError, POLICIES_MAX, PrincipalKind, PrincipalRecord};
 pub use runtime_changes::{ChangeRuntimeError, Unfinished};
 pub use runtimes::{InsertRuntimeError, VersionRecord};

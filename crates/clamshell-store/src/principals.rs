@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use thiserror::Error;
 
 use crate::{
-    MasterKey, Store, StoreError,
+    MasterKey, Store, StoreError, console_users,
     row::{Columns, stored_ms},
 };
 
@@ -209,6 +209,9 @@ impl Store {
     }
 
     /// Puts an inline policy in place of the one of this name that there may be.
+        if kind == PrincipalKind::User {
+            console_users::forget(&mut tx, name).await?;
+        }
     ///
     /// # Errors
     /// [`ChangePrincipalError::NotFound`], [`ChangePrincipalError::TooManyPolicies`].

@@ -1,0 +1,116 @@
+//! Logins, links, passwords and identities of the console.
+
+use std::collections::BTreeMap;
+
+use clamshell_store::{LoginMethod, LoginRecord, PrincipalKind, PrincipalRecord};
+
+use crate::Fixture;
+
+async fn user(fixture: &Fixture, name: &str) {
+    let record = PrincipalRecord {
+        kind: PrincipalKind::User,
+        name: name.to_owned(),
+        description: String::new(),
+        created_at_ms: 1,
+        policies: BTreeMap::new(),
+    };
+    fixture.store.insert_principal(&record).await.unwrap();
+}
+
+fn login(id: &str, user: &str) -> LoginRecord {
+    LoginRecord {
+        login_id: id.to_owned(),
+        token_hash: id.as_bytes().to_vec(),
+        user_name: user.to_owned(),
+        method: LoginMethod::Password,
+        created_at_ms: 1,
+        last_used_at_ms: 2,
+        expires_at_ms: 3,
+        source_ip: "192.0.2.1".to_owned(),
+        user_agent: "a browser".to_owned(),
+    }
+}
+
+async fn ids(fixture: &Fixture) -> Vec<String> {
+    let all = fixture.store.console_logins().await.unwrap();
+    all.into_iter().map(|login| login.login_id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_survive_and_go_with_their_user() {
+    let mut fixture = Fixture::new().await;
+    user(&fixture, "ci").await;
+    assert!(fixture.store.insert_console_login(&login("a", "ci"), &[]).await.unwrap());
+    assert!(fixture.store.insert_console_login(&login("b", "root"), &[]).await.unwrap());
+    assert!(!fixture.store.insert_console_login(&login("c", "nobody"), &[]).await.unwrap());
+    fixture.reopen().await;
+    assert_eq!(fixture.store.console_logins().await.unwrap(), [login("a", "ci"), login("b", "root")]);
+    fixture.store.touch_console_login("a", 9).await.unwrap();
+    let touched = LoginRecord { last_used_at_ms: 9, ..login("a", "ci") };
+    assert_eq!(fixture.store.console_logins().await.unwrap()[0], touched);
+    assert!(fixture.store.insert_console_login(&login("d", "ci"), &["a".to_owned()]).await.unwrap());
+    assert_eq!(ids(&fixture).await, ["b", "d"]);
+    fixture.store.remove_principal(PrincipalKind::User, "ci").await.unwrap();
+    assert_eq!(ids(&fixture).await, ["b"]);
+    fixture.store.remove_console_logins(&["b".to_owned(), "x".to_owned()]).await.unwrap();
+    assert!(ids(&fixture).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_used_once_and_in_time() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    assert!(store.insert_console_link(b"one", "root", 10, 0).await.unwrap());
+    assert!(store.insert_console_link(b"late", "root", 10, 0).await.unwrap());
+    assert_eq!(store.take_console_link(b"none", 5).await.unwrap(), None);
+    assert_eq!(store.take_console_link(b"one", 9).await.unwrap(), Some("root".to_owned()));
+    assert_eq!(store.take_console_link(b"one", 9).await.unwrap(), None);
+    assert_eq!(store.take_console_link(b"late", 10).await.unwrap(), None);
+    for number in 0..100_u8 {
+        assert!(store.insert_console_link(&[number], "root", 20, 11).await.unwrap());
+    }
+    assert!(!store.insert_console_link(b"more", "root", 20, 11).await.unwrap());
+    assert!(store.insert_console_link(b"more", "root", 30, 20).await.unwrap(), "the others have ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_ends_what_the_old_one_opened() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    user(&fixture, "ci").await;
+    assert!(!store.has_console_passwords().await.unwrap());
+    assert!(!store.put_console_password("nobody", "h", None, 1).await.unwrap());
+    assert!(store.put_console_password("ci", "first", None, 1).await.unwrap());
+    assert!(store.has_console_passwords().await.unwrap());
+    for id in ["a", "b"] {
+        assert!(store.insert_console_login(&login(id, "ci"), &[]).await.unwrap());
+    }
+    assert!(store.insert_console_login(&login("c", "root"), &[]).await.unwrap());
+    assert!(store.insert_console_link(b"l", "ci", 10, 0).await.unwrap());
+    assert!(store.put_console_password("ci", "second", Some("b"), 1).await.unwrap());
+    assert_eq!(store.console_password("ci").await.unwrap().as_deref(), Some("second"));
+    assert_eq!(store.console_password("root").await.unwrap(), None);
+    assert_eq!(ids(&fixture).await, ["b", "c"]);
+    assert_eq!(store.take_console_link(b"l", 5).await.unwrap(), None);
+    store.remove_principal(PrincipalKind::User, "ci").await.unwrap();
+    assert_eq!(store.console_password("ci").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_of_a_provider_becomes_another_user() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    user(&fixture, "ci").await;
+    let insert = async |subject: &str, name: &str| {
+        store.insert_console_identity("https://id", subject, name, "", 1).await.unwrap()
+    };
+    assert!(!insert("1", "ci").await, "made here, not there");
+    assert!(insert("1", "alice").await);
+    assert!(!insert("2", "alice").await, "taken");
+    assert!(!insert("1", "alice2").await, "is alice");
+    assert!(store.principal(PrincipalKind::User, "alice2").await.unwrap().is_none());
+    assert_eq!(store.console_identity("https://id", "1").await.unwrap().as_deref(), Some("alice"));
+    assert_eq!(store.console_identity("https://other", "1").await.unwrap(), None);
+    store.remove_principal(PrincipalKind::User, "alice").await.unwrap();
+    assert_eq!(store.console_identity("https://id", "1").await.unwrap(), None);
+}
