@@ -90,3 +90,92 @@ export interface Shell {
   readonly signal?: string;
   readonly endReason?: string;
 }
+
+/** An entry of the list of runtimes. */
+export interface RuntimeSummary {
+  readonly agentRuntimeArn: string;
+  readonly agentRuntimeId: string;
+  readonly agentRuntimeName: string;
+  readonly agentRuntimeVersion: string;
+  readonly description?: string;
+  readonly lastUpdatedAt: string | number;
+  readonly status: string;
+}
+
+/** Who did what, and what came of it. */
+export interface AuditRecord {
+  readonly id: number | string;
+  readonly at: string;
+  readonly principal?: string;
+  readonly userName?: string;
+  readonly sourceIp?: string;
+  readonly via?: "signature" | "cookie" | "share" | "token" | string;
+  readonly action: string;
+  readonly resource?: string;
+  readonly outcome: "allowed" | "denied" | "failed" | string;
+  readonly status?: number;
+  readonly requestId?: string;
+  readonly detail?: string;
+}
+
+export interface AccessKey {
+  readonly accessKeyId: string;
+  readonly userName: string;
+  readonly status: "Active" | "Inactive";
+  readonly createdAt: string;
+  readonly lastUsedAt?: string;
+  /** Only in the answer that made the key. */
+  readonly secretAccessKey?: string;
+}
+
+export interface User {
+  readonly userName: string;
+  readonly arn: string;
+  readonly description?: string;
+  readonly createdAt: string;
+  readonly policies: Readonly<Record<string, unknown>>;
+  readonly consoleRole?: string | null;
+  readonly hasPassword?: boolean;
+}
+
+export interface Login {
+  readonly loginId: string;
+  readonly userName: string;
+  readonly createdAt: string;
+  readonly lastUsedAt: string;
+  readonly expiresAt: string;
+  readonly sourceIp?: string;
+  readonly userAgent?: string;
+  readonly current: boolean;
+}
+
+/** What a part of the server needs of this machine. */
+export interface Capability {
+  readonly name: string;
+  readonly available: boolean;
+  readonly detail?: string;
+  readonly hint?: string;
+}
+
+export interface Doctor {
+  readonly reports: readonly {
+    readonly driver: string;
+    readonly usable: boolean;
+    readonly capabilities: readonly Capability[];
+  }[];
+  readonly runtimes: readonly Capability[];
+}
+
+export interface FileEntry {
+  readonly name: string;
+  readonly kind: "file" | "directory" | "symlink" | "other";
+  readonly bytes: number;
+  readonly modifiedAt?: string;
+  readonly mode?: number | string;
+}
+
+export interface Listing {
+  readonly path: string;
+  readonly entries: readonly FileEntry[];
+  readonly truncated: boolean;
+}

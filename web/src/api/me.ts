@@ -1,0 +1,49 @@
+/** Who is signed in, and the ways in and out. */
+import { signal } from "@preact/signals";
+import { API, ApiError, call } from "./client";
+import type { Me } from "./types";
+
+/** A person who is signed in. */
+export type SignedIn = Extract<Me, { signedIn: true }>;
+
+/** Who is here; null until the server has said so. */
+export const me = signal<Me | null>(null);
+
+/** Asks the server who is here. */
+export async function loadMe(): Promise<Me> {
+  const answer = await call<Me>("GET", `${API}/console/me`);
+  me.value = answer;
+  return answer;
+}
+
+/** Signs in by a one-time link's token, or by name and password. */
+export async function login(
+  proof: { readonly link: string } | { readonly userName: string; readonly password: string },
+): Promise<void> {
+  const answer = await call<Me | undefined>("POST", `${API}/console/login`, proof);
+  if (answer?.signedIn) me.value = answer;
+  else await loadMe();
+}
+
+/** Signs out here; the server closes this login's terminals and streams. */
+export async function logout(): Promise<void> {
+  try {
+    await call("POST", `${API}/console/logout`);
+  } catch (cause) {
+    // A login that has already ended is no failure.
+    if (!(cause instanceof ApiError) || cause.status === 0 || cause.status >= 500) throw cause;
+  }
+  await loadMe();
+}
+
+/**
+ * Called when the server refused a call for want of a login: shows the login page if that is so. A call that is
+ * merely not allowed leaves the page as it is.
+ */
+export async function noticeRefusal(): Promise<void> {
+  try {
+    await loadMe();
+  } catch {
+    // Not reachable: whoever asked says so.
+  }
+}

@@ -1,0 +1,129 @@
+/** The way in: a one-time link, a password, or a provider of identities. */
+import { useEffect, useState } from "preact/hooks";
+import { API, ApiError } from "../api/client";
+import { login } from "../api/me";
+import type { Me } from "../api/types";
+import { countdown } from "../components/format";
+import { explain } from "../components/toast";
+import { BASE, navigate } from "../router";
+
+/** Takes the token out of `#link=TOKEN` of an address; null when there is none. */
+export function linkToken(hash: string): string | null {
+  const token = new URLSearchParams(hash.startsWith("#") ? hash.slice(1) : hash).get("link");
+  return token === null || token === "" ? null : token;
+}
+
+/** Asks who is there. */
+export function LoginPage(props: { readonly me: Extract<Me, { signedIn: false }> }) {
+  const { methods } = props.me;
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<string | null>(null);
+  const [lockedUntil, setLockedUntil] = useState(0);
+  const left = useCountdown(lockedUntil);
+
+  const enter = async (proof: Parameters<typeof login>[0]) => {
+    setBusy(true);
+    setFailure(null);
+    try {
+      await login(proof);
+      if (location.pathname === `${BASE}/login`) navigate(BASE, true);
+    } catch (cause) {
+      if (cause instanceof ApiError && cause.retryAfter !== undefined) {
+        setLockedUntil(Date.now() + cause.retryAfter * 1000);
+      }
+      setFailure(explain(cause));
+      setBusy(false);
+    }
+  };
+
+  useEffect(() => {
+    const token = linkToken(location.hash);
+    if (token === null) return;
+    // The token is good for one use, but it has no business in the history or on a screenshot either.
+    history.replaceState(null, "", location.pathname);
+    void enter({ link: token });
+  }, []);
+
+  const onSubmit = (event: SubmitEvent) => {
+    event.preventDefault();
+    if (!(event.currentTarget instanceof HTMLFormElement)) return;
+    const data = new FormData(event.currentTarget);
+    void enter({ userName: String(data.get("userName")), password: String(data.get("password")) });
+  };
+
+  const locked = left > 0;
+  return (
+    <main class="login">
+      <div class="login-card">
+        <h1 class="brand">
+          <img src={`${BASE}/favicon.svg`} alt="" />
+          Clamshell
+        </h1>
+        {locked ? (
+          <p class="notice danger" role="alert">
+            Too many attempts. Try again in {countdown(left)}.
+          </p>
+        ) : (
+          failure !== null && (
+            <p class="notice danger" role="alert">
+              {failure}
+            </p>
+          )
+        )}
+        {busy && (
+          <p role="status" class="muted">
+            Signing in…
+          </p>
+        )}
+        {methods.password && (
+          <form onSubmit={onSubmit}>
+            <label class="field">
+              <span>User name</span>
+              <input
+                name="userName"
+                autocomplete="username"
+                autocapitalize="none"
+                spellcheck={false}
+                required
+              />
+            </label>
+            <label class="field">
+              <span>Password</span>
+              <input name="password" type="password" autocomplete="current-password" required />
+            </label>
+            <button type="submit" class="primary" disabled={busy || locked}>
+              Sign in
+            </button>
+          </form>
+        )}
+        {methods.oidc && (
+          <>
+            {methods.password && <hr />}
+            <a class="button" href={`${API}/console/oidc/start`}>
+              Sign in with {methods.oidc.label}
+            </a>
+          </>
+        )}
+        <hr />
+        <p class="muted small">
+          No password yet? On the server's machine, <code>clamshell console</code> prints a link that signs
+          you in once.
+        </p>
+      </div>
+    </main>
+  );
+}
+
+/** Milliseconds left until a time, each second anew. */
+function useCountdown(until: number): number {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    if (until <= Date.now()) return;
+    const timer = setInterval(() => {
+      setNow(Date.now());
+      if (Date.now() >= until) clearInterval(timer);
+    }, 250);
+    return () => clearInterval(timer);
+  }, [until]);
+  return Math.max(0, until - now);
+}
