@@ -16,6 +16,7 @@ use clamshell_wire::{AwsError, arn::RuntimeArn};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::{Audit, AuditEntry},
     config::Config,
     connections::Connections,
     control::Control,
@@ -75,6 +76,8 @@ pub(crate) struct App {
     pub(crate) verifier: tokio::sync::OnceCell<Verifier>,
     /// Open WebSockets by access key.
     pub(crate) connections: Connections,
+    /// Who did what.
+    pub(crate) audit: Audit,
 }
 
 /// Access keys read lately.
@@ -120,6 +123,11 @@ impl Target {
 impl App {
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Adds to the audit trail, and returns when it is stored.
+    pub(crate) async fn audit(&self, entry: AuditEntry) {
+        self.audit.record(entry).await;
     }
 
     /// ARN of a runtime of this server.

@@ -24,6 +24,7 @@ mod shells;
 mod spool;
 mod stop;
 mod tags;
+mod trail;
 mod upgrade;
 mod websocket;
 
@@ -66,13 +67,21 @@ const DISCARDED_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers one request; never fails.
-pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn handle(
+    app: Arc<App>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let request_id = Uuid::new_v4();
+    let trail = trail::Trail::default();
+    request.extensions_mut().insert(trail.clone());
+    let recorder = trail::Recorder::new(&app, trail, request_id);
+    let mut code = None;
     let span = tracing::info_span!("request", id = %request_id, method = %request.method());
     let response = dispatch(&app, request, request_id).instrument(span.clone()).await;
     let response = response.unwrap_or_else(|error| {
         let _entered = span.enter();
         let aws = error.to_aws();
+        code = Some(aws.code.name());
         let challenge = error.challenge().and_then(|challenge| HeaderValue::from_str(challenge).ok());
         if aws.code.status() >= 500 {
             tracing::error!(error = chain(&error), "request failed");
@@ -85,6 +94,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Request<Incoming>) -> Result<
         }
         response
     });
+    recorder.answered(response.status(), code).await;
     Ok(response::finish(response, request_id))
 }
 

@@ -3,6 +3,7 @@
 //! [`Server::new`] opens no port; [`Server::listen`] does. [`run`] is what the command line calls.
 
 mod app;
+mod audit;
 mod config;
 mod connections;
 #[allow(dead_code, unused_imports, reason = "the routes that ask it come next")]

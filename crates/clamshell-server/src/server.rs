@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::proof::Proof;
 use crate::{
     app::App,
+    audit::Audit,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     connections::Connections,
     control::{self, Control},
@@ -227,6 +228,7 @@ impl Server {
             shutdown: shutdown.clone(),
         })
         .await?;
+        let audit = Audit::new(store.clone(), Arc::clone(&clock), store.last_audit_id().await?);
         let app = Arc::new(App {
             config,
             account_id: account.account_id,
@@ -250,6 +252,7 @@ impl Server {
             sealing_key,
             verifier: tokio::sync::OnceCell::new(),
             connections: Connections::default(),
+            audit,
         });
         Ok(Self { app, tls, default_runtime, _lock: lock })
     }
@@ -294,6 +297,8 @@ impl Server {
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
         app.tasks.spawn(control::reconcile(Arc::clone(&app)));
+        let trail = Arc::clone(&app);
+        app.tasks.spawn(async move { trail.audit.write(trail.shutdown.clone(), |_| {}).await });
         app.tasks.spawn(Arc::clone(&app.logs).keep_tidy(app.shutdown.clone()));
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();

@@ -1,10 +1,11 @@
 //! Users and roles with their inline policies. The texts of policies are kept as they came; whoever puts one has checked it.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::collections::BTreeMap;
 
 use clamshell_domain::Entropy;
 use sqlx::any::AnyRow;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::{
     MasterKey, Store, StoreError, console_users,
@@ -65,12 +66,17 @@ impl Store {
     /// Counts changes of users, roles, policies, tags, runtimes and endpoints made through this store: what was read before
     /// a change is of no use after it.
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        *self.changes.borrow()
+    }
+
+    /// Tells of each change that [`Store::changes`] counts. Whoever is slow sees the newest count only.
+    pub fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// To be called after each such change was committed.
     pub(crate) fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// A user or role with its policies.
@@ -203,15 +209,15 @@ impl Store {
         if removed.rows_affected() == 0 {
             return Err(ChangePrincipalError::NotFound);
         }
+        if kind == PrincipalKind::User {
+            console_users::forget(&mut tx, name).await?;
+        }
         tx.commit().await.map_err(StoreError::from)?;
         self.changed();
         Ok(())
     }
 
     /// Puts an inline policy in place of the one of this name that there may be.
-        if kind == PrincipalKind::User {
-            console_users::forget(&mut tx, name).await?;
-        }
     ///
     /// # Errors
     /// [`ChangePrincipalError::NotFound`], [`ChangePrincipalError::TooManyPolicies`].

@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{Migration, MigrationType, Migrator},
 };
+
+use tokio::sync::watch;
 
 use crate::StoreError;
 
@@ -44,17 +46,17 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first tables", include_str!("../migrations/0001_first_tables.sql")),
     (2, "control plane", include_str!("../migrations/0002_control_plane.sql")),
     (3, "principals", include_str!("../migrations/0003_principals.sql")),
-];
-
     (4, "console", include_str!("../migrations/0004_console.sql")),
     (5, "audit and shares", include_str!("../migrations/0005_audit_and_shares.sql")),
+];
+
 /// The open store. Cheap to clone; all clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) readers: AnyPool,
     writer: AnyPool,
     /// See [`Store::changes`].
-    pub(crate) changes: Arc<AtomicU64>,
+    pub(crate) changes: Arc<watch::Sender<u64>>,
 }
 
 impl Store {
@@ -81,7 +83,7 @@ impl Store {
         let writer = pool(1, SETTINGS).connect_with(options.clone()).await?;
         first.close().await?;
         let readers = pool(READERS_MAX, READER_SETTINGS).connect_with(options).await?;
-        Ok(Self { readers, writer, changes: Arc::default() })
+        Ok(Self { readers, writer, changes: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Waits for running statements and closes the file; the write-ahead log is folded in. Not

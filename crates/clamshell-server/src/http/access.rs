@@ -21,7 +21,10 @@ use demands::demands;
 pub(crate) use demands::{Asked, Demand};
 pub(crate) use policies::PolicyCache;
 
-use super::ApiError;
+use super::{
+    ApiError,
+    trail::{self, Who},
+};
 use crate::app::{App, Target};
 
 /// Characters of a user agent that policies see.
@@ -80,8 +83,16 @@ pub(super) async fn admit(
     target: Option<Target>,
     body: &[u8],
 ) -> Result<Caller, ApiError> {
+    let user_name = match identity.principal.kind {
+        PrincipalKind::Root => ROOT.to_owned(),
+        _ => identity.user_id.clone(),
+    };
     let caller = Caller { target, ..caller(app, parts, identity).await? };
-    for demand in demands(app, parts, asked, &caller, body).await? {
+    let demands = demands(app, parts, asked, &caller, body).await?;
+    let via = trail::via(parts, caller.token.is_some());
+    let who = Who { principal: &caller.principal.arn, user_name: &user_name, via };
+    trail::note(parts, asked, &who, demands.first());
+    for demand in demands {
         authorize(app, &caller, &demand).await?;
     }
     Ok(caller)

@@ -1,6 +1,7 @@
 //! The extension API below `/clamshell/v1/`, see `docs/api.md`.
 
 mod attach;
+mod audit;
 mod keys;
 pub(super) mod logs;
 mod principals;
@@ -91,6 +92,7 @@ pub(super) async fn handle(
         Found::PaintScreen => shells::screen(&ask, first, second).await,
         Found::Export => shells::export(&ask, first, second).await,
         Found::ReadRuntimeLogs => logs::read(&ask).await,
+        Found::ReadAudit => audit::read(&ask).await,
         Found::ListKeys => keys::list(&ask).await,
         Found::CreateKey => keys::create(&ask).await,
         Found::EnableKey => keys::set_active(&ask, first, true).await,

@@ -131,7 +131,7 @@ enum Foreign {
 fn foreign(method: &str, path: &str) -> Foreign {
     match (method, path) {
         ("GET", "/health") => Foreign::Open,
-        ("GET", "/server" | "/doctor" | "/keys") | ("POST", "/keys") => Foreign::Nothing,
+        ("GET", "/server" | "/doctor" | "/keys" | "/audit") | ("POST", "/keys") => Foreign::Nothing,
         // Users and roles are those of this account; what of another one may do is `access.rs`.
         (_, path) if path.starts_with("/users") || path.starts_with("/roles") => Foreign::Nothing,
         ("POST", "/keys/{accessKeyId}/enable" | "/keys/{accessKeyId}/disable")

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a broken fixture is a failed test")]
 
 mod access_keys;
+mod audit;
 mod console;
 mod control_plane;
 mod open;

@@ -194,6 +194,7 @@ async fn of_extension(
         | Ext::Doctor
         | Ext::ListSessions
         | Ext::ListAllShells
+        | Ext::ReadAudit
         | Ext::ListKeys
         | Ext::ListUsers
         | Ext::ListRoles => vec![own(vec![ANY.to_owned()])],

@@ -38,6 +38,7 @@ routes! {
     Export "GET" "/sessions/{sessionId}/shells/{shellId}/export",
     Attach "GET" "/sessions/{sessionId}/shells/{shellId}/attach",
     ReadRuntimeLogs "GET" "/logs",
+    ReadAudit "GET" "/audit",
     ListKeys "GET" "/keys",
     CreateKey "POST" "/keys",
     EnableKey "POST" "/keys/{accessKeyId}/enable",
