@@ -21,6 +21,7 @@ mod poll;
 mod process;
 mod relay;
 mod requests;
+mod secrets;
 mod shell;
 mod shell_traffic;
 mod shells;

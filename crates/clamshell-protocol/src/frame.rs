@@ -316,7 +316,13 @@ impl Decoder {
         let Some(payload) = payload.get(..length) else {
             return Ok(None);
         };
-        let frame = decode(header[4], payload)?;
+        let kind = header[4];
+        let frame = decode(kind, payload)?;
+        if kind == kind::REQUEST {
+            // It may hold secrets, and this memory is used for long.
+            let start = self.taken + FRAME_HEADER_BYTES;
+            crate::message::wipe(&mut self.buffer[start..start + length]);
+        }
         self.taken += FRAME_HEADER_BYTES + length;
         Ok(Some(frame))
     }

@@ -28,6 +28,9 @@ pub struct GuestConfig {
     /// Become the user that a request names; `false` where the guest runs as an ordinary process.
     #[serde(default = "yes")]
     pub switch_user: bool,
+    /// Folder of the secrets of terminals; it must be in memory.
+    #[serde(default = "secrets_dir")]
+    pub secrets_dir: String,
 }
 
 impl Default for GuestConfig {
@@ -41,8 +44,13 @@ impl Default for GuestConfig {
             agent_uid: 1000,
             agent_gid: 1000,
             switch_user: true,
+            secrets_dir: secrets_dir(),
         }
     }
+}
+
+fn secrets_dir() -> String {
+    "/run/clamshell/secrets".to_owned()
 }
 
 fn yes() -> bool {

@@ -26,5 +26,5 @@ pub use keeper::{
 };
 pub use message::{
     Access, AgentInfo, AgentSpec, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION,
-    Reply, Request, RoleCredentials, ShellInfo, ShellOpened, ShellSpec, User, WireError,
+    Reply, Request, RoleCredentials, ShellInfo, ShellOpened, ShellSecret, ShellSpec, User, WireError,
 };

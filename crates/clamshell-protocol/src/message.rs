@@ -160,6 +160,34 @@ pub struct AgentInfo {
     pub exit: Option<Exit>,
 }
 
+/// A secret for one program at a terminal: a file that it may read, in memory and never anywhere else. `Debug` hides the
+/// value, and dropping it wipes the memory.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShellSecret {
+    /// Name of the file: letters, digits and `_`.
+    pub name: String,
+    /// Its content.
+    pub value: String,
+}
+
+impl std::fmt::Debug for ShellSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShellSecret").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ShellSecret {
+    fn drop(&mut self) {
+        wipe(&mut std::mem::take(&mut self.value).into_bytes());
+    }
+}
+
+/// Overwrites with zeros; `black_box` keeps the compiler from seeing that nobody reads them.
+pub(crate) fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
+}
+
 /// How to start a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellSpec {
@@ -183,6 +211,9 @@ pub struct ShellSpec {
     pub detached_timeout_ms: Option<u64>,
     /// Never end it for being detached while it has a program in the foreground.
     pub keep: bool,
+    /// Shown to the program alone, as files in a folder that `CLAMSHELL_SECRETS` names, until it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<ShellSecret>,
 }
 
 /// Where the output of an attachment starts.

@@ -199,6 +199,7 @@ impl NativeDriver {
             agent_uid: agent_id,
             agent_gid: agent_id,
             switch_user: agent_id != 0,
+            ..GuestConfig::default()
         };
         let mut notes = self.privilege.notes();
         notes.extend(self.layout.notes());

@@ -59,6 +59,7 @@ pub(crate) fn shell(region: &Region, policy: &ShellPolicy, keep: bool) -> ShellS
         shells_max: policy.shells_max,
         detached_timeout_ms: Some(policy.detached_timeout_ms),
         keep,
+        secrets: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     buffer::{Queue, Tail},
     clock,
     poll::Watch,
+    secrets::SecretFolder,
 };
 
 /// How far the screen model may fall behind before it is fed although the program is busy: what
@@ -40,6 +41,8 @@ pub(super) struct Shell {
     pub(super) shell_id: String,
     pub(super) pid: i32,
     pub(super) spec: ShellSpec,
+    /// Gone with the program.
+    pub(super) secrets: Option<SecretFolder>,
     /// `None` when the shell is over.
     pub(super) master: Option<Watch>,
     /// Kept open while the program runs, so that a moment without any program at the terminal is not

@@ -19,6 +19,7 @@ use super::{
     commands::error_code,
     connection::Role,
     poll::{Token, Watch},
+    secrets::SecretFolder,
     shell::{DRAIN_BYTES_MAX, DRAIN_SILENCE_MS, Shell, give, terminal},
     spawn::{Program, spawn},
 };
@@ -81,9 +82,18 @@ impl Guest {
         if let Some((uid, _)) = identity {
             give(&slave, uid);
         }
+        let mut env = spec.env.clone();
+        let secrets = if spec.secrets.is_empty() {
+            None
+        } else {
+            let made = SecretFolder::make(&self.config.secrets_dir, shell_id, identity, &spec.secrets);
+            let folder = made.map_err(|reason| (ErrorCode::SpawnFailed, format!("secrets: {reason}")))?;
+            env.push(("CLAMSHELL_SECRETS".to_owned(), folder.path().to_owned()));
+            Some(folder)
+        };
         let started = spawn(&Program {
             argv: &spec.argv,
-            env: &spec.env,
+            env: &env,
             cwd: &spec.cwd,
             identity,
             groups: &[],
@@ -107,8 +117,9 @@ impl Guest {
         let mut shell = Shell {
             shell_id: shell_id.to_owned(),
             pid,
-            // The environment may hold much and is not needed again.
-            spec: ShellSpec { env: Vec::new(), ..spec.clone() },
+            // The environment may hold much and is not needed again; nor are secrets.
+            spec: ShellSpec { env: Vec::new(), secrets: Vec::new(), ..spec.clone() },
+            secrets,
             master: Some(Watch::new(master, &self.poller, Token::Shell(serial))),
             slave: Some(slave),
             tail: Tail::new(end),
@@ -161,6 +172,7 @@ impl Guest {
     pub(super) fn shell_exited(&mut self, serial: u64, exit: Exit) {
         let Some(shell) = self.shells.get_mut(&serial) else { return };
         shell.exit = Some(exit);
+        shell.secrets = None;
         shell.input.clear();
         // Without ours, the terminal tells when the last program has left it.
         shell.slave = None;
@@ -199,6 +211,7 @@ impl Guest {
         shell.ended_at_ms = Some(calendar_ms);
         shell.master = None;
         shell.slave = None;
+        shell.secrets = None;
         shell.kill_at_ms = None;
         shell.hang_up_at_ms = None;
         shell.end_detached_at_ms = None;

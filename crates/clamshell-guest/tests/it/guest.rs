@@ -281,6 +281,7 @@ pub(crate) fn shell(script: &str) -> ShellSpec {
         shells_max: 10,
         detached_timeout_ms: None,
         keep: false,
+        secrets: Vec::new(),
     }
 }
 
