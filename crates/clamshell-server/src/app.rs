@@ -7,7 +7,7 @@ use std::{
 
 use clamshell_domain::{
     AccessKey, AccessKeyId, AccessKeyStatus, AccountId, Clock, EndpointName, Entropy, Region, Runtime,
-    RuntimeId, RuntimeName, SessionId, SessionKey,
+    RuntimeId, RuntimeName, ServerProtocol, SessionId, SessionKey,
 };
 use clamshell_identity::{jwt::Verifier, role_session::SealingKey};
 use clamshell_sandbox::image::ImageStore;
@@ -191,15 +191,31 @@ impl App {
         let runtime_id = RuntimeId::parse(arn.as_ref().map_or(runtime, |arn| arn.runtime_id.as_str()))
             .map_err(|_| invalid_arn())?;
         let is_foreign = |arn: &RuntimeArn| {
-            arn.partition != PARTITION
-                || arn.account_id != self.account_id.as_str()
-                || arn.region != self.region.as_str()
-                || arn.endpoint.as_deref().is_some_and(|own| own != qualifier)
+            !self.is_own(arn) || arn.endpoint.as_deref().is_some_and(|own| own != qualifier)
         };
         if arn.as_ref().is_some_and(is_foreign) {
             return Err(not_found());
         }
         self.target_of(&runtime_id, endpoint).await?.ok_or_else(not_found)
+    }
+
+    /// What a runtime speaks by its newest version, for whoever calls an endpoint of it that is not there; `None` when the
+    /// runtime is not here either.
+    pub(crate) async fn protocol_of(&self, runtime: &str) -> Option<ServerProtocol> {
+        let runtime_id = if runtime.starts_with("arn:") {
+            let arn = RuntimeArn::parse(runtime).ok().filter(|arn| self.is_own(arn))?;
+            RuntimeId::parse(&arn.runtime_id)
+        } else {
+            RuntimeId::parse(runtime)
+        };
+        let found = self.store.runtime(&runtime_id.ok()?, None).await.ok()??;
+        found.hosting.map(|hosting| hosting.protocol)
+    }
+
+    fn is_own(&self, arn: &RuntimeArn) -> bool {
+        arn.partition == PARTITION
+            && arn.account_id == self.account_id.as_str()
+            && arn.region == self.region.as_str()
     }
 
     /// As [`App::target`], and names are understood as well (extension API).

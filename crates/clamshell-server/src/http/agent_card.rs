@@ -19,7 +19,10 @@ const CARD_PATH: &str = "/.well-known/agent-card.json";
 
 /// Serves the operation.
 pub(super) async fn get(request: ApiRequest<'_>) -> Result<Response<Body>, ApiError> {
-    let target = invocations::target(&request).await?;
+    let target = match invocations::target(&request).await {
+        Ok(target) => target,
+        Err(error) => return Err(invocations::worded(&request, error, None).await),
+    };
     let Some(hosting) = &target.runtime.hosting else { return Err(AgentError::NoAgent.into()) };
     if hosting.protocol != ServerProtocol::A2a {
         let message = "The agent runtime has no agent card: its server protocol is not A2A";

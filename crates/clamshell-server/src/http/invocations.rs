@@ -38,9 +38,12 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Serves the operation. The payload belongs to a request whose caller is known.
 pub(super) async fn invoke(request: ApiRequest<'_>, payload: &Payload) -> Result<Response<Body>, ApiError> {
-    let target = target(&request).await?;
-    let Some(hosting) = &target.runtime.hosting else { return Err(AgentError::NoAgent.into()) };
     let short = payload.short().map(|body| &body[..]);
+    let target = match target(&request).await {
+        Ok(target) => target,
+        Err(error) => return Err(worded(&request, error, short).await),
+    };
+    let Some(hosting) = &target.runtime.hosting else { return Err(AgentError::NoAgent.into()) };
     if hosting.protocol == ServerProtocol::Mcp && !mcp::accepts(&request.parts.headers) {
         return Ok(Envelope::not_acceptable(short));
     }
@@ -120,12 +123,18 @@ pub(super) async fn refused(request: &ApiRequest<'_>, error: ApiError) -> ApiErr
     if matches!(error, ApiError::UnknownAccessKey | ApiError::Signature(_)) {
         return error;
     }
-    match target(request)
-        .await
-        .ok()
-        .and_then(|target| target.runtime.hosting.as_ref().map(|hosting| hosting.protocol))
-    {
-        Some(protocol) => error.within(Envelope::of(protocol, None)),
+    worded(request, error, None).await
+}
+
+/// An error in the words of the protocol that the runtime speaks: by its newest version where the endpoint is not there.
+/// `body` is the request's, if it is at hand.
+pub(super) async fn worded(request: &ApiRequest<'_>, error: ApiError, body: Option<&[u8]>) -> ApiError {
+    let protocol = match target(request).await {
+        Ok(target) => target.runtime.hosting.as_ref().map(|hosting| hosting.protocol),
+        Err(_) => request.app.protocol_of(&request.params.runtime).await,
+    };
+    match protocol {
+        Some(protocol) => error.within(Envelope::of(protocol, body)),
         None => error,
     }
 }
@@ -165,6 +174,7 @@ impl Asked<'_> {
 /// A good answer, up to its headers.
 pub(super) struct Answered {
     call: Call,
+    agent: AgentHandle,
     response: Response<Incoming>,
     began: Instant,
 }
@@ -183,7 +193,7 @@ pub(super) async fn ask(
     let began = Instant::now();
     let limit = Duration::from_millis(app.config.invocations.sync_timeout_ms);
     match tokio::time::timeout_at(began + limit, attempts(&call, &agent, asked)).await {
-        Ok(response) => Ok(Answered { response: response?, call, began }),
+        Ok(response) => Ok(Answered { response: response?, call, agent, began }),
         Err(_) => {
             agent.note(format!("request was not answered within {} s", limit.as_secs()));
             Err(ApiError::AgentFailed { status: 504 })
@@ -274,7 +284,7 @@ impl Answered {
         app: &App,
         protocol: ServerProtocol,
     ) -> Result<Response<Body>, ApiError> {
-        let Self { call, response, began } = self;
+        let Self { call, agent, response, began } = self;
         let (parts, incoming) = response.into_parts();
         let length = incoming.size_hint();
         if length.lower() > ANSWER_BYTES_MAX {
@@ -294,13 +304,16 @@ impl Answered {
             true => limits.stream_timeout_ms,
             false => limits.sync_timeout_ms,
         };
+        // Neither a length nor a last piece says where such an answer ends.
+        let ends_with_connection = length.exact().is_none() && !is_chunked(&parts.headers);
         let session_id = call.session().key().session_id.clone();
         let rules = AnswerRules {
             deadline: began + Duration::from_millis(limit_ms),
             is_events,
             tells: is_events && protocol == ServerProtocol::AgUi,
         };
-        let mut response = Response::new(Answer::body(app, call, incoming, rules));
+        let mut response =
+            Response::new(Answer::body(app, call, incoming, rules, ends_with_connection.then_some(agent)));
         *response.status_mut() = parts.status;
         let out = response.headers_mut();
         out.insert(header::CONTENT_TYPE, content_type);
@@ -311,4 +324,10 @@ impl Answered {
         set(out, headers::SESSION_ID, session_id.as_str());
         Ok(response)
     }
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
+    let last = codings.and_then(|value| value.to_str().ok()?.rsplit(',').next().map(str::trim));
+    last.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
 }

@@ -283,6 +283,20 @@ impl AgentHandle {
         }
     }
 
+    /// Whether it still takes connections. One that has died does not, whatever its last answer looked like: the kernel
+    /// closes what it listened on together with its connections.
+    pub(crate) async fn is_there(&self) -> bool {
+        if self.agent.end().is_some() {
+            return false;
+        }
+        let connected = tokio::time::timeout(EXPLANATION, self.agent.guest.connect(self.port()));
+        match connected.await {
+            // One that has no time for a connection is alive.
+            Ok(Ok(_)) | Ok(Err(GuestError::Timeout)) | Err(_) => true,
+            Ok(Err(error)) => matches!(&error, GuestError::Refused(_)) && !is_refused(&error),
+        }
+    }
+
     /// Opens a connection of its own, for instance for a WebSocket.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Agents in real sandboxes, called as clients call them: what comes in and out, byte for byte, and how errors look.
 
+mod endings;
 mod protocols;
 mod streams;
 mod websockets;
@@ -24,7 +25,8 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::in_process::{InProcess, LIMIT, sandboxes};
 
-const AGENT: &str = include_str!("invocations/agent.py");
+/// An agent that does what the header `X-Mode` says.
+pub(crate) const AGENT: &str = include_str!("invocations/agent.py");
 
 /// Headers that the test's runtimes pass on.
 const ALLOWED: [&str; 2] = ["X-Mode", "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Team"];
@@ -126,10 +128,20 @@ impl Fixture {
 
     /// An invocation, its answer as it comes. The task drives the connection.
     pub(crate) async fn begin(&self, session: &str, mode: &str) -> (Response<Incoming>, JoinSet<()>) {
+        self.begin_with(session, mode, b"{}").await
+    }
+
+    /// As [`Fixture::begin`], with a body.
+    pub(crate) async fn begin_with(
+        &self,
+        session: &str,
+        mode: &str,
+        body: &[u8],
+    ) -> (Response<Incoming>, JoinSet<()>) {
         let path = self.client.runtime_path("invocations");
         let headers = [(headers::SESSION_ID, session), ("x-mode", mode)];
         let mut request = Request::builder().method("POST").uri(&path);
-        for (name, value) in self.client.signed("POST", &path, &headers, b"{}").unwrap() {
+        for (name, value) in self.client.signed("POST", &path, &headers, body).unwrap() {
             request = request.header(name, value);
         }
         let stream = TcpStream::connect(&self.client.authority).await.unwrap();
@@ -139,7 +151,7 @@ impl Fixture {
         driver.spawn(async move {
             let _ = connection.await;
         });
-        let request = request.body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
         let response = within("headers", LIMIT, sender.send_request(request)).await.unwrap();
         (response, driver)
     }

@@ -2,6 +2,9 @@
 //!
 //! The call that it belongs to lives as long as this body, and at most until its time is over, so that a client that takes
 //! nothing does not keep a session awake for ever. Dropping the body before its end closes the agent's connection.
+//!
+//! An answer that ends with its connection ends in the same way when its agent dies in the middle. So an agent must still
+//! be there after the last byte of one, or its answer is cut off.
 
 use std::{
     pin::Pin,
@@ -19,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use crate::{
     app::App,
     http::{envelope::run_error, response},
-    session::Call,
+    session::{AgentHandle, Call},
 };
 
 /// All bytes of an answer (`runtime.md` section 10).
@@ -72,6 +75,10 @@ pub(in crate::http) struct Answer {
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     sent: u64,
     events: Option<EventMeter>,
+    /// Resolves to whether an answer is whole that ended with its connection; `None` where its end says so itself.
+    whole: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    /// Nothing more comes; only [`Answer::whole`] is waited for.
+    at_end: bool,
     /// A failure is told by an event of the protocol; else by cutting the connection.
     tells: bool,
     over: bool,
@@ -91,11 +98,13 @@ pub(in crate::http) struct AnswerRules {
 
 impl Answer {
     /// The body of an answer. Takes over the call, which ends at once where all of a short answer is here already.
+    /// `closing`: the agent, where the answer ends with its connection.
     pub(in crate::http) fn body(
         app: &App,
         call: Call,
         mut incoming: Incoming,
         rules: AnswerRules,
+        closing: Option<AgentHandle>,
     ) -> response::Body {
         let length = incoming.size_hint().exact();
         let short = length.is_some_and(|length| length <= AT_ONCE_BYTES_MAX) && !rules.is_events;
@@ -114,7 +123,7 @@ impl Answer {
             },
             Some(Some(Err(error))) => Some(Err(error)),
         };
-        Self::new(app, call, first, incoming, rules).boxed_unsync()
+        Self::new(app, call, first, incoming, rules, closing).boxed_unsync()
     }
 
     fn new(
@@ -123,6 +132,7 @@ impl Answer {
         first: Option<Result<Frame<Bytes>, hyper::Error>>,
         incoming: Incoming,
         rules: AnswerRules,
+        closing: Option<AgentHandle>,
     ) -> Self {
         let ended = call.compute.ended.clone();
         let done = CancellationToken::new();
@@ -144,6 +154,12 @@ impl Answer {
             ended: Box::pin(ended.cancelled_owned()),
             sent: 0,
             events: rules.is_events.then(EventMeter::default),
+            whole: closing.map(|agent| {
+                let whole: Pin<Box<dyn Future<Output = bool> + Send>> =
+                    Box::pin(async move { agent.is_there().await });
+                whole
+            }),
+            at_end: false,
             tells,
             over: false,
             _done: done.drop_guard(),
@@ -178,6 +194,17 @@ impl Body for Answer {
             return Poll::Ready(this.cut(Cut::TooSlow));
         }
         loop {
+            if this.at_end {
+                let is_whole = match &mut this.whole {
+                    Some(whole) => ready!(whole.as_mut().poll(cx)),
+                    None => true,
+                };
+                if !is_whole {
+                    return Poll::Ready(this.cut(Cut::Broken));
+                }
+                this.over = true;
+                return Poll::Ready(None);
+            }
             let polled = match this.first.take() {
                 Some(first) => Poll::Ready(Some(first)),
                 None => Pin::new(&mut this.incoming).poll_frame(cx),
@@ -191,7 +218,10 @@ impl Body for Answer {
                 }
             };
             let data = match frame {
-                None => return Poll::Ready(None),
+                None => {
+                    this.at_end = true;
+                    continue;
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
                     // Trailers stay behind.

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import struct
 import threading
 import time
@@ -98,6 +99,46 @@ class Handler(BaseHTTPRequestHandler):
             self.chunk(b"data: begun\n\n")
             self.close_connection = True
             return self.connection.shutdown(2)
+        if mode.startswith(("die", "closing", "reset")):
+            head = {
+                "length": b"Content-Length: 100\r\n",
+                "chunked": b"Transfer-Encoding: chunked\r\n",
+                "close": b"Connection: close\r\n",
+            }[mode.split()[1]]
+            begun = b"c\r\ndata: begun\n\r\n" if mode.split()[1] == "chunked" else b"data: begun\n"
+            self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + head + b"\r\n" + begun)
+            if mode.split()[0] == "closing":
+                self.close_connection = True
+                return None
+            # What was said has arrived before anything ends.
+            go.wait(30)
+            if mode.split()[0] == "die":
+                os._exit(int(mode.split()[2]))
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
+            return threading.Event().wait()
+        if mode == "flood":
+            # As many megabytes as are asked for.
+            self.stream("application/octet-stream")
+            try:
+                for _ in range(int(body)):
+                    self.chunk(bytes(1_000_000))
+                return self.chunk(b"")
+            except OSError:
+                state["gone"] += 1
+                return None
+        if mode == "announce":
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", body.decode())
+            self.end_headers()
+            try:
+                for _ in range(0, int(body), 1_000_000):
+                    self.wfile.write(bytes(min(1_000_000, int(body))))
+            except OSError:
+                state["gone"] += 1
+            self.close_connection = True
+            return None
         if mode in ("whole", "halves", "half"):
             # The headers and what comes first in one piece.
             start = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nfirst,"

@@ -95,3 +95,51 @@ async fn e2e_agents_for_agents_have_cards() {
     let reply = fixture.client.request("GET", &default, &[], b"").await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.header(headers::ERROR_TYPE)), (400, "ValidationException"));
 }
+
+#[tokio::test]
+async fn e2e_an_endpoint_that_is_not_there_is_told_in_the_words_of_the_protocol() {
+    let error = |code: i32, message: &str| json!({ "jsonrpc": "2.0", "id": "seven", "error": { "code": code, "message": message } });
+    for (protocol, status) in
+        [(ServerProtocol::Mcp, 200), (ServerProtocol::A2a, 404), (ServerProtocol::AgUi, 404)]
+    {
+        let Some(fixture) = Fixture::start(protocol).await else { return };
+        let arn = fixture.client.runtime_arn.clone();
+        let missing =
+            |name: &str| format!("No endpoint or agent found with qualifier '{name}' for agent '{arn}'");
+        let path = fixture.client.runtime_path("invocations");
+        let accept = ("accept", "application/json, text/event-stream");
+        let ask = async |path: &str| {
+            let reply = fixture.client.request("POST", path, &[accept], CALL).await.unwrap();
+            (reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned())
+        };
+        let (seen, text) = ask(&format!("{path}?qualifier=nobody")).await;
+        assert_eq!(seen, status, "{protocol:?}: {text}");
+        let (wrong, rule) = ask(&format!("{path}?qualifier=9-wrong")).await;
+        assert_eq!(wrong, if protocol == ServerProtocol::Mcp { 200 } else { 400 }, "{protocol:?}: {rule}");
+        match protocol {
+            ServerProtocol::AgUi => {
+                let event =
+                    json!({ "type": "RUN_ERROR", "code": "VALIDATION_ERROR", "message": missing("nobody") });
+                assert_eq!(text, format!("data: {event}\n\n"));
+                assert!(rule.starts_with("data: {\"code\":\"VALIDATION_ERROR\""), "{rule}");
+            }
+            _ => {
+                let (unknown, invalid) =
+                    if protocol == ServerProtocol::Mcp { (-32004, -32006) } else { (-32051, -32052) };
+                let text: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(text, error(unknown, &missing("nobody")));
+                let rule: serde_json::Value = serde_json::from_str(&rule).unwrap();
+                assert_eq!((&rule["error"]["code"], &rule["id"]), (&json!(invalid), &json!("seven")));
+            }
+        }
+        // What is not here at all speaks no protocol.
+        let elsewhere = path.replace(&fixture.server.info.account_id, "111111111111");
+        assert_ne!(elsewhere, path, "the account is in the path");
+        let reply = fixture.client.request("POST", &elsewhere, &[accept], CALL).await.unwrap();
+        assert_eq!(
+            (reply.status.as_u16(), reply.header(headers::ERROR_TYPE)),
+            (404, "ResourceNotFoundException")
+        );
+        assert!(reply.json()["message"].is_string(), "{reply:?}");
+    }
+}
