@@ -73,3 +73,14 @@ async fn a_changed_declaration_is_a_new_version() {
     let endpoint = get(&server, "GET", &format!("/runtimes/{id}/runtime-endpoints/DEFAULT/")).await;
     assert_eq!(endpoint, endpoints["runtimeEndpoints"][0]);
 }
+
+#[tokio::test]
+async fn a_declared_runtime_promises_no_network() {
+    let server = InProcess::start("").await;
+    let default = server.client.runtime_arn.rsplit('/').next().unwrap().to_owned();
+    let shown = get(&server, "GET", &format!("/runtimes/{default}/")).await;
+    assert_eq!(shown.get("networkConfiguration"), None, "{shown}");
+    let (id, _) = crate::control_changes::ready(&server, "called", &json!({})).await;
+    let shown = get(&server, "GET", &format!("/runtimes/{id}/")).await;
+    assert_eq!(shown["networkConfiguration"], json!({ "networkMode": "PUBLIC" }), "{shown}");
+}

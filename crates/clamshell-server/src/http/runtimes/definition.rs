@@ -126,15 +126,19 @@ impl Definition {
         artifact: api::AgentRuntimeArtifact,
         role_arn: String,
         server_protocol: api::ServerProtocol,
+        network: NetworkMode,
     ) -> Self {
         Self {
             agent_runtime_artifact: artifact,
             role_arn,
-            // The model knows PUBLIC and VPC; a session without network is told in the extension API.
-            network_configuration: Some(api::NetworkConfiguration {
-                network_mode: api::NetworkMode::Public,
-                network_mode_config: None,
-            }),
+            // The model knows PUBLIC and VPC; a runtime that promises no network at all has no configuration of one.
+            network_configuration: match network {
+                NetworkMode::Sandbox => None,
+                NetworkMode::Public => Some(api::NetworkConfiguration {
+                    network_mode: api::NetworkMode::Public,
+                    network_mode_config: None,
+                }),
+            },
             authorizer_configuration: None,
             request_header_configuration: None,
             protocol_configuration: Some(api::ProtocolConfiguration {

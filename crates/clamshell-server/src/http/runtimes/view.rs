@@ -68,6 +68,7 @@ fn declared(app: &App, runtime: &Runtime) -> Definition {
         artifact(&runtime.artifact),
         hosting.map_or_else(no_role, |hosting: &Hosting| hosting.role_arn.clone()),
         protocol,
+        runtime.network,
     )
 }
 
