@@ -11,7 +11,7 @@ use std::{
 };
 
 use clamshell_domain::{Artifact, Endpoint, ResourceStatus, Runtime, RuntimeId};
-use clamshell_sandbox::image::{ImageError, ImageStore};
+use clamshell_sandbox::image::{CollectError, ImageError, ImageStore};
 use clamshell_store::{ChangeRuntimeError, StoreError, Unfinished};
 use thiserror::Error;
 use tokio::{
@@ -36,6 +36,9 @@ const DELETE_TRIES_MAX: u32 = 5;
 /// How often expired answers are forgotten, and images that nothing needs any more removed.
 const TIDY_EVERY_MS: u64 = 3_600_000;
 
+/// Listings of the versions for one removal of images: in an hour there are quiet moments.
+const LISTINGS_MAX: usize = 3;
+
 /// What handlers of the control plane share with the reconciler.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -44,8 +47,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Waits until nobody else changes runtimes, endpoints, tags or policies. Holders take
-    /// milliseconds, but for the hourly removal of images.
+    /// Waits until nobody else changes runtimes, endpoints, tags or policies. Holders take milliseconds.
     pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
@@ -78,7 +80,8 @@ pub(crate) async fn reconcile(app: Arc<App>) {
         let now_ms = app.now_ms();
         if now_ms.saturating_sub(tidied_at_ms) >= TIDY_EVERY_MS {
             tidied_at_ms = now_ms;
-            tidy(&app, now_ms).await;
+            let app = Arc::clone(&app);
+            jobs.spawn(async move { tidy(&app, now_ms).await });
         }
         tokio::select! {
             // Jobs are dropped half-way: the next server does them again.
@@ -104,21 +107,27 @@ async fn tidy(app: &App, now_ms: u64) {
     if let Err(error) = app.store.forget_answers(now_ms.saturating_sub(http::ANSWER_MS)).await {
         tracing::warn!(error = http::chain(&error), "expired answers stay");
     }
-    // In this turn no version comes to need what is just being removed; what a job pulls keeps the collector out.
-    let _turn = app.control.turn().await;
-    let versions = match app.store.list_all_versions().await {
-        Ok(versions) => versions,
-        Err(error) => return tracing::warn!(error = http::chain(&error), "unneeded images stay"),
-    };
-    let live: Vec<Artifact> = versions.into_iter().map(|record| record.runtime.artifact).collect();
-    let sessions = app.registry.artifacts();
-    let images = Arc::clone(&app.images);
-    let collected = tokio::task::spawn_blocking(move || images.collect(&live, &sessions, now_ms)).await;
-    match collected {
-        Ok(Ok(collected)) => tracing::debug!(?collected, "unneeded images removed"),
-        Ok(Err(error)) => tracing::debug!(error = http::chain(&error), "unneeded images stay"),
-        Err(error) => tracing::warn!(%error, "unneeded images stay"),
+    // Nobody waits for this: what a job pulls keeps the collector out, and a change of versions makes it look again.
+    for _ in 0..LISTINGS_MAX {
+        let changes = app.store.changes();
+        let versions = match app.store.list_all_versions().await {
+            Ok(versions) => versions,
+            Err(error) => return tracing::warn!(error = http::chain(&error), "unneeded images stay"),
+        };
+        let live: Vec<Artifact> = versions.into_iter().map(|record| record.runtime.artifact).collect();
+        let sessions = app.registry.artifacts();
+        let (images, store) = (Arc::clone(&app.images), app.store.clone());
+        let collected = tokio::task::spawn_blocking(move || {
+            images.collect(&live, &sessions, || store.changes() == changes, now_ms)
+        });
+        match collected.await {
+            Ok(Ok(collected)) => return tracing::debug!(?collected, "unneeded images removed"),
+            Ok(Err(CollectError::Outdated)) => {}
+            Ok(Err(error)) => return tracing::debug!(error = http::chain(&error), "unneeded images stay"),
+            Err(error) => return tracing::warn!(%error, "unneeded images stay"),
+        }
     }
+    tracing::debug!("unneeded images stay: versions change all the time");
 }
 
 async fn start_jobs(app: &Arc<App>, jobs: &mut JoinSet<()>, keys: &mut HashMap<Id, JobKey>) {

@@ -29,6 +29,9 @@ pub enum CollectError {
     /// An image is being pulled or unpacked; try later.
     #[error("an image is being pulled")]
     Busy,
+    /// Versions were made or removed meanwhile; list them again.
+    #[error("the versions are others by now")]
+    Outdated,
     /// The store cannot be read or changed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -84,12 +87,16 @@ impl ImageStore {
     /// Removes what neither `live` (artifacts of all versions, with their digests) nor `sessions` (artifacts of sessions
     /// whose sandbox may be there) need and what is older than an hour. Blocks: call it where blocking is allowed.
     ///
+    /// `is_current` says whether `live` is still all there is. It is asked once nobody can add to the store any more: a
+    /// version that is made later is pulled later, and then finds what is missing.
+    ///
     /// # Errors
-    /// [`CollectError::Busy`] while an image is pulled or unpacked.
+    /// [`CollectError::Busy`] while an image is pulled or unpacked, [`CollectError::Outdated`] when `is_current` says no.
     pub fn collect(
         &self,
         live: &[Artifact],
         sessions: &[Artifact],
+        is_current: impl FnOnce() -> bool,
         now_ms: u64,
     ) -> Result<Collected, CollectError> {
         let images = self.images();
@@ -103,6 +110,9 @@ impl ImageStore {
         }
         // Another process on the same folder.
         let _lock = store.lock()?;
+        if !is_current() {
+            return Err(CollectError::Outdated);
+        }
         let mut kept = Kept::default();
         for (artifacts, is_session) in [(live, false), (sessions, true)] {
             for artifact in artifacts {

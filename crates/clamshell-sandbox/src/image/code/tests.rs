@@ -139,7 +139,7 @@ async fn code_is_unpacked_over_its_base_and_pinned() {
         use clamshell_domain::Clock;
         clamshell_domain::SystemClock.now_ms() + 2 * 3_600_000
     };
-    assert_eq!(place.store.collect(std::slice::from_ref(&newer), &[], now_ms).unwrap().code, 1);
+    assert_eq!(place.store.collect(std::slice::from_ref(&newer), &[], || true, now_ms).unwrap().code, 1);
     let Err(error) = place.store.ready(&pinned).await else { panic!("the old zip is nowhere any more") };
     assert!(error.to_string().contains("changed since the version was made"), "{error}");
     place.store.ready(&newer).await.unwrap();

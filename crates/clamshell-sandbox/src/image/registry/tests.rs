@@ -433,8 +433,9 @@ async fn what_nobody_needs_is_collected() {
     let (a, b, c) = (pin("a").await, pin("b").await, pin("c").await);
     assert_eq!(place.layers(), 4);
 
-    let collect =
-        |live: &[Artifact], sessions: &[Artifact], now| place.store.collect(live, sessions, now).unwrap();
+    let collect = |live: &[Artifact], sessions: &[Artifact], now| {
+        place.store.collect(live, sessions, || true, now).unwrap()
+    };
     let recent = collect(&[], &[], much_later() - 2 * 3_600_000);
     assert_eq!((recent.layers, recent.blobs), (0, 0), "what is young stays");
     let some = collect(std::slice::from_ref(&a), std::slice::from_ref(&b), much_later());
@@ -475,11 +476,15 @@ async fn nothing_is_collected_while_an_image_is_pulled() {
     let pulling = place.pull(&fake, "r:x");
     let meanwhile = async {
         tokio::task::spawn_blocking(move || asked_rx.recv().unwrap()).await.unwrap();
-        let busy = place.store.collect(&[], &[], much_later());
+        let busy = place.store.collect(&[], &[], || true, much_later());
         assert!(matches!(busy, Err(CollectError::Busy)));
         go_tx.send(()).unwrap();
     };
     tokio::join!(pulling, meanwhile).0.unwrap();
-    place.store.collect(&[], &[], much_later()).unwrap();
+    // Nor when another version was made since they were listed.
+    let outdated = place.store.collect(&[], &[], || false, much_later());
+    assert!(matches!(outdated, Err(CollectError::Outdated)));
+    assert_eq!(place.layers(), 1);
+    place.store.collect(&[], &[], || true, much_later()).unwrap();
     assert_eq!(place.layers(), 0);
 }
