@@ -117,6 +117,19 @@ impl FileSystems {
         file_systems.iter().any(|file_system| matches!(file_system, FileSystem::AccessPoint { .. }))
     }
 
+    /// Removes copies of prefixes that no access point names any more. To be called while no session shows one.
+    pub(crate) fn remove_unneeded(&self) {
+        let prefixes: Vec<(&str, &str)> = self
+            .points
+            .values()
+            .filter_map(|point| match &point.source {
+                AccessPointSource::Prefix { bucket, prefix } => Some((bucket.as_str(), prefix.as_str())),
+                AccessPointSource::Folder(_) | AccessPointSource::Nfs { .. } => None,
+            })
+            .collect();
+        self.copies.keep_only(&prefixes);
+    }
+
     /// The mounts of a session that starts now.
     ///
     /// # Errors

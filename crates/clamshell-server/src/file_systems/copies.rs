@@ -5,7 +5,7 @@
 //! reading the old one. A copy that takes longer than its session can wait goes on, and the next session finds more of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -65,9 +65,7 @@ impl Copies {
 
     /// Brings the copy of a prefix up to date; its folder.
     pub(super) async fn fresh(self: &Arc<Self>, bucket: &str, prefix: &str) -> Result<PathBuf, CopyError> {
-        let name = digest::digest(&digest::SHA256, format!("{bucket}/{prefix}").as_bytes());
-        let name: String = name.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let folder = self.root.join(name);
+        let folder = self.root.join(name(bucket, prefix));
         let looked = {
             let mut all = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(folder.clone()).or_default())
@@ -84,6 +82,19 @@ impl Copies {
             Ok(folder.join("files"))
         });
         copied.await.unwrap_or(Err(CopyError::Ended))
+    }
+
+    /// Removes, in a task of its own, copies of other prefixes than these.
+    pub(super) fn keep_only(self: &Arc<Self>, prefixes: &[(&str, &str)]) {
+        let kept: BTreeSet<String> = prefixes.iter().map(|(bucket, prefix)| name(bucket, prefix)).collect();
+        let root = self.root.clone();
+        self.tasks.spawn(async move {
+            match blocking(move || remove_others(&root, &kept)).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "copies that no access point shows any more were removed"),
+                Err(error) => tracing::warn!(%error, "copies that no access point shows any more stay"),
+            }
+        });
     }
 
     async fn update(&self, folder: &Path, bucket: &str, prefix: &str) -> Result<(), CopyError> {
@@ -183,6 +194,31 @@ impl Copies {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Name of the folder of a copy.
+fn name(bucket: &str, prefix: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, format!("{bucket}/{prefix}").as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes all folders with other names than these; how many.
+fn remove_others(root: &Path, kept: &BTreeSet<String>) -> io::Result<usize> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut count = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
+            continue;
+        }
+        fs::remove_dir_all(entry.path())?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Removes what is not listed any more; what is left, and what is to be fetched.
@@ -308,6 +344,22 @@ mod tests {
         assert_eq!(kept, Index::from([("a".to_owned(), entry("1"))]));
         assert_eq!(missing, [("b/c".to_owned(), entry("2")), ("f".to_owned(), entry("1"))]);
         assert!(!at.join("files/d").exists() && at.join("files/b/c").exists() && !at.join("new-7").exists());
+    }
+
+    #[test]
+    fn copies_of_other_prefixes_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().join("copies");
+        let kept = BTreeSet::from([name("bucket", "a/")]);
+        assert_eq!(remove_others(&at, &kept).unwrap(), 0, "there is none at all");
+        for folder in [name("bucket", "a/"), name("bucket", "b/"), name("other", "a/")] {
+            open_folder(&at.join(&folder).join("files/deep")).unwrap();
+            fs::write(at.join(folder).join("files/deep/file"), "x").unwrap();
+        }
+        assert_eq!(remove_others(&at, &kept).unwrap(), 2);
+        let left: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [std::ffi::OsString::from(name("bucket", "a/"))]);
+        assert!(at.join(name("bucket", "a/")).join("files/deep/file").exists());
     }
 
     #[test]

@@ -141,6 +141,15 @@ impl Registry {
             let found = group.iter().map(|session| registry.recover(session));
             futures_util::future::join_all(found).await;
         }
+        // A sandbox may show a copy that the configuration does not name any more.
+        let shows_copies = registry.list().iter().any(|session| {
+            let hosting = session.runtime().hosting.clone();
+            session.record().phase != Phase::Stopped
+                && hosting.is_some_and(|hosting| FileSystems::are_foreign(&hosting.file_systems))
+        });
+        if !shows_copies {
+            registry.file_systems.remove_unneeded();
+        }
         Ok(registry)
     }
 
