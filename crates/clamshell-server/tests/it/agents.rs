@@ -1,6 +1,6 @@
 //! Agents in real sandboxes from the outside: how they start, what keeps them alive, how they end, what their log tells.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Instant};
 
 use clamshell_domain::{
     Artifact, Clock, CodeRuntime, Hosting, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation,
@@ -337,9 +337,20 @@ async fn an_agent_that_never_answers_is_given_up() {
     let Some(fixture) = Fixture::start().await else { return };
     let agents = fixture.agents("silent", 900).await;
     let id = session(4);
-    agents.command(&id, "true").await;
+    let path = agents.client.runtime_path("invocations");
+    let headers = [("x-amzn-bedrock-agentcore-runtime-session-id", id.as_str())];
+    let began = Instant::now();
+    let reply =
+        within("refusal", LIMIT, agents.client.request("POST", &path, &headers, b"{}")).await.unwrap();
+    let took = began.elapsed().as_secs();
+    assert!((29..45).contains(&took), "{took} s");
+    let seen = (reply.status.as_u16(), reply.header("x-amzn-errortype"), reply.json());
+    let text = "Runtime initialization time exceeded. Please make sure that initialization completes in 30s.";
+    assert_eq!(seen, (424, "RuntimeClientError", serde_json::json!({ "message": text })));
     assert_eq!(agents.stopped(&id).await, "StartFailed");
-    agents.logged(&id, "agent did not become ready within 30 s").await;
+    let lines = agents.logged(&id, "agent did not become ready within 30 s").await;
+    let end = lines.iter().find(|line| message(line).starts_with("agent did not become ready")).unwrap();
+    assert_eq!(end["source"], "platform");
 }
 
 #[tokio::test]

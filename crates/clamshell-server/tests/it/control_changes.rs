@@ -23,7 +23,7 @@ pub(crate) async fn ok(server: &InProcess, method: &str, path: &str, body: &Valu
     reply.json()
 }
 
-async fn refused(
+pub(crate) async fn refused(
     server: &InProcess,
     method: &str,
     path: &str,
@@ -48,7 +48,7 @@ pub(crate) fn definition(more: &Value) -> Value {
     body
 }
 
-fn named(name: &str, more: &Value) -> Value {
+pub(crate) fn named(name: &str, more: &Value) -> Value {
     let mut body = definition(more);
     body["agentRuntimeName"] = json!(name);
     body
@@ -346,7 +346,7 @@ async fn a_jwt_runtime_takes_policies_for_anybody_only() {
 }
 
 /// A zip with one file, as it is.
-fn zip(name: &str, content: &str) -> Vec<u8> {
+pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
     let (name, content) = (name.as_bytes(), content.as_bytes());
     let mut crc = !0_u32;
     for byte in content {
