@@ -1,10 +1,11 @@
 //! What tests share: a server in a folder of its own, a signed client, and waiting without sleeping.
 //!
-//! Nothing here is a fake: servers have real stores and real sandboxes, clients real sockets.
+//! Servers have real stores and real sandboxes, clients real sockets; the one thing that is made up is what a model says.
 
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
 mod client;
+pub mod model;
 mod server;
 mod wait;
 

@@ -25,7 +25,11 @@ struct Place {
 
 impl Place {
     async fn new() -> Option<Self> {
-        let server = server("").await?;
+        Self::with("").await
+    }
+
+    async fn with(configuration: &str) -> Option<Self> {
+        let server = server(configuration).await?;
         Some(Self { server, projects: tempfile::tempdir().unwrap() })
     }
 
@@ -104,11 +108,6 @@ fn python_registry() -> Option<()> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().display().to_string();
     registry("python3", &args.into_iter().chain([folder.as_str(), "h11"]).collect::<Vec<_>>())
-}
-
-/// Whether packages of Node can be installed.
-fn node_registry(package: &str) -> Option<()> {
-    registry("npm", &["view", package, "version", "--fetch-retries=0", "--fetch-timeout=20000"])
 }
 
 /// A session id of this test's own.
