@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { startEvents } from "./api/events";
 import { loadMe, me, type SignedIn } from "./api/me";
 import { Boundary } from "./components/boundary";
+import { Questions } from "./components/dialog";
 import { Frame } from "./components/frame";
 import { lazy } from "./components/lazy";
 import { startPreferences } from "./components/preferences";
@@ -35,6 +36,7 @@ export function App() {
   return (
     <>
       <Content />
+      <Questions />
       <Toasts />
     </>
   );

@@ -16,6 +16,8 @@ export class ApiError extends Error {
     message: string,
     /** Seconds to wait, if the server said so. */
     readonly retryAfter?: number,
+    /** Id of the request, which the server's log has as well. */
+    readonly requestId?: string,
   ) {
     super(message);
     this.name = "ApiError";
@@ -59,6 +61,7 @@ async function toError(response: Response): Promise<ApiError> {
   const code = response.headers.get("x-amzn-ErrorType")?.split(":")[0] ?? `Status${response.status}`;
   const wait = Number(response.headers.get("Retry-After"));
   const retryAfter = Number.isFinite(wait) && wait > 0 ? wait : undefined;
+  const requestId = response.headers.get("x-amzn-RequestId") ?? undefined;
   let message = response.statusText;
   try {
     const body = (await response.json()) as { message?: unknown; Message?: unknown };
@@ -67,5 +70,5 @@ async function toError(response: Response): Promise<ApiError> {
   } catch {
     // Not JSON: the status says enough.
   }
-  return new ApiError(response.status, code, message || `Status ${response.status}`, retryAfter);
+  return new ApiError(response.status, code, message || `Status ${response.status}`, retryAfter, requestId);
 }

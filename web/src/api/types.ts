@@ -115,7 +115,7 @@ export interface AuditRecord {
   readonly outcome: "allowed" | "denied" | "failed" | string;
   readonly status?: number;
   readonly requestId?: string;
-  readonly detail?: string;
+  readonly detail?: unknown;
 }
 
 export interface AccessKey {

@@ -1,6 +1,85 @@
-/** Being built. */
+/** What this server can do on its machine, and what would let it do more. */
+import { API, call } from "../api/client";
 import type { SignedIn } from "../api/me";
+import type { Capability, Doctor } from "../api/types";
+import { useLoad } from "../components/load";
+import { Badge, Empty, Failed, Loading, PageHead } from "../components/parts";
 
-export default function Page(_props: { readonly me: SignedIn }) {
-  return <h1>doctor</h1>;
+interface Server {
+  readonly version: string;
+  readonly driver: string;
+}
+
+/** The page. */
+export default function DoctorPage(_props: { readonly me: SignedIn }) {
+  const doctor = useLoad((signal) => call<Doctor>("GET", `${API}/doctor`, undefined, signal), []);
+  const server = useLoad((signal) => call<Server>("GET", `${API}/server`, undefined, signal), []);
+  const found = doctor.value;
+  const driver = server.value?.driver;
+  return (
+    <>
+      <PageHead title="Doctor">
+        <button type="button" onClick={doctor.reload}>
+          Look again
+        </button>
+      </PageHead>
+      {doctor.failure !== null && <Failed text={doctor.failure} onRetry={doctor.reload} />}
+      {found === undefined && doctor.failure === null && <Loading />}
+      {found?.reports.map((report) => (
+        <section key={report.driver} class="card flush">
+          <div class="row card-head">
+            <h2>{report.driver}</h2>
+            <Badge tone={report.usable ? "ok" : "danger"} text={report.usable ? "usable" : "not usable"} />
+            {report.driver === driver && <span class="muted">in use</span>}
+          </div>
+          <Capabilities of={report.capabilities} />
+        </section>
+      ))}
+      {found !== undefined && (
+        <section class="card flush">
+          <div class="row card-head">
+            <h2>Images of runtimes</h2>
+          </div>
+          {found.runtimes.length === 0 ? (
+            <Empty title="No runtime has its image on this machine">
+              <p class="muted">
+                Runtimes whose image is fetched from a registry are looked at when they start.
+              </p>
+            </Empty>
+          ) : (
+            <Capabilities of={found.runtimes} />
+          )}
+        </section>
+      )}
+    </>
+  );
+}
+
+function Capabilities(props: { readonly of: readonly Capability[] }) {
+  return (
+    <table class="cards">
+      <thead>
+        <tr>
+          <th scope="col">What</th>
+          <th scope="col">There</th>
+          <th scope="col">Detail</th>
+          <th scope="col">What helps</th>
+        </tr>
+      </thead>
+      <tbody>
+        {props.of.map((capability) => (
+          <tr key={capability.name}>
+            <th scope="row" data-label="What">
+              {capability.name}
+            </th>
+            <td data-label="There">
+              <Badge tone={capability.available ? "ok" : "warn"} text={capability.available ? "yes" : "no"} />
+            </td>
+            <td data-label="Detail">{capability.detail ?? ""}</td>
+            <td data-label="What helps">{capability.available ? "" : (capability.hint ?? "")}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
 }

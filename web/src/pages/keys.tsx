@@ -1,6 +1,187 @@
-/** Being built. */
+/** Access keys: what programs sign their requests with. */
+import { useState } from "preact/hooks";
+import { API, call } from "../api/client";
 import type { SignedIn } from "../api/me";
+import type { AccessKey, User } from "../api/types";
+import { useNow } from "../components/clock";
+import { ask, Dialog } from "../components/dialog";
+import { since, when } from "../components/format";
+import { useLoad } from "../components/load";
+import { Badge, CopyButton, Empty, Failed, Loading, PageHead } from "../components/parts";
+import { attempt, complain } from "../components/toast";
 
-export default function Page(_props: { readonly me: SignedIn }) {
-  return <h1>keys</h1>;
+const KEYS = `${API}/keys`;
+
+/** What the secret is good for, as lines for a shell. */
+export function exportLines(key: AccessKey, region: string, origin: string): string {
+  return [
+    `export AWS_ACCESS_KEY_ID=${key.accessKeyId}`,
+    `export AWS_SECRET_ACCESS_KEY=${key.secretAccessKey ?? ""}`,
+    `export AWS_REGION=${region}`,
+    `export AWS_ENDPOINT_URL=${origin}`,
+  ].join("\n");
+}
+
+/** The page. */
+export default function Keys(props: { readonly me: SignedIn }) {
+  const now = useNow();
+  const [making, setMaking] = useState(false);
+  const [made, setMade] = useState<AccessKey | null>(null);
+  const keys = useLoad((signal) => call<{ keys: AccessKey[] }>("GET", KEYS, undefined, signal), []);
+  const path = (key: AccessKey, action = "") => `${KEYS}/${encodeURIComponent(key.accessKeyId)}${action}`;
+
+  const toggle = async (key: AccessKey) => {
+    const active = key.status === "Active";
+    const question = {
+      title: "Disable the key?",
+      text: `Requests signed with ${key.accessKeyId} are refused and its connections end. It can be enabled again.`,
+      action: "Disable",
+      danger: true,
+    };
+    if (active && !(await ask(question))) return;
+    if (await attempt(() => call("POST", path(key, active ? "/disable" : "/enable")))) keys.reload();
+  };
+  const remove = async (key: AccessKey) => {
+    const sure = await ask({
+      title: "Remove the key?",
+      text: `Programs that sign with ${key.accessKeyId} (user ${key.userName}) are refused from now on.`,
+      action: "Remove",
+      typed: key.accessKeyId.slice(-6),
+      danger: true,
+    });
+    if (sure && (await attempt(() => call("DELETE", path(key)), "The key was removed"))) keys.reload();
+  };
+
+  const list = keys.value?.keys;
+  return (
+    <>
+      <PageHead title="Access keys">
+        <button type="button" class="primary" onClick={() => setMaking(true)}>
+          Create key
+        </button>
+      </PageHead>
+      {keys.failure !== null && <Failed text={keys.failure} onRetry={keys.reload} />}
+      {list === undefined && keys.failure === null && <Loading />}
+      {list?.length === 0 && (
+        <Empty title="No access keys" commands={["clamshell keys create"]}>
+          <p class="muted">Programs and AWS's SDKs sign their requests with a key. Create one here, or:</p>
+        </Empty>
+      )}
+      {list !== undefined && list.length > 0 && (
+        <div class="table-wrap">
+          <table class="cards">
+            <thead>
+              <tr>
+                <th scope="col">Key</th>
+                <th scope="col">User</th>
+                <th scope="col">Status</th>
+                <th scope="col">Created</th>
+                <th scope="col">Last used</th>
+                <th scope="col">
+                  <span class="visually-hidden">Actions</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {list.map((key) => (
+                <tr key={key.accessKeyId}>
+                  <th scope="row" class="mono" data-label="Key">
+                    {key.accessKeyId}
+                  </th>
+                  <td data-label="User">{key.userName}</td>
+                  <td data-label="Status">
+                    <Badge tone={key.status === "Active" ? "ok" : undefined} text={key.status} />
+                  </td>
+                  <td class="nowrap" data-label="Created">
+                    {when(key.createdAt)}
+                  </td>
+                  <td class="nowrap" data-label="Last used">
+                    {key.lastUsedAt === undefined ? "never" : `${since(key.lastUsedAt, now)} ago`}
+                  </td>
+                  <td class="actions">
+                    <button type="button" class="small" onClick={() => void toggle(key)}>
+                      {key.status === "Active" ? "Disable" : "Enable"}
+                    </button>
+                    <button type="button" class="small danger" onClick={() => void remove(key)}>
+                      Remove
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {making && (
+        <CreateKey
+          onClose={() => setMaking(false)}
+          onMade={(key) => {
+            setMaking(false);
+            setMade(key);
+            keys.reload();
+          }}
+        />
+      )}
+      {made !== null && (
+        <Dialog title="The secret, this once" onClose={() => setMade(null)}>
+          <p>Nobody can show the secret again. Keep it where the program finds it:</p>
+          <pre class="secret">{exportLines(made, props.me.region, location.origin)}</pre>
+          <div class="row end">
+            <CopyButton text={made.secretAccessKey ?? ""} label="Copy secret" />
+            <CopyButton text={exportLines(made, props.me.region, location.origin)} label="Copy all" />
+            <button type="button" class="primary" onClick={() => setMade(null)}>
+              I have it
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+function CreateKey(props: { readonly onClose: () => void; readonly onMade: (key: AccessKey) => void }) {
+  const users = useLoad((signal) => call<{ users: User[] }>("GET", `${API}/users`, undefined, signal), []);
+  const [busy, setBusy] = useState(false);
+  const create = async (userName: string) => {
+    setBusy(true);
+    const existing = users.value?.users.some((user) => user.userName === userName) ?? false;
+    try {
+      props.onMade(await call<AccessKey>("POST", KEYS, { userName, existingUser: existing }));
+    } catch (cause) {
+      complain(cause);
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog title="Create an access key" onClose={props.onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void create(String(new FormData(event.currentTarget).get("userName")));
+        }}
+      >
+        <label class="field">
+          <span>User</span>
+          <input name="userName" list="key-users" required autocomplete="off" spellcheck={false} />
+          <datalist id="key-users">
+            {(users.value?.users ?? []).map((user) => (
+              <option key={user.userName} value={user.userName} />
+            ))}
+          </datalist>
+        </label>
+        <p class="muted small">
+          The key may do what its user may. A user that is not there is made, with a policy that allows
+          everything.
+        </p>
+        <div class="row end">
+          <button type="button" onClick={props.onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="primary" disabled={busy}>
+            Create key
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
 }

@@ -1,6 +1,194 @@
-/** Being built. */
+/** Shells of all sessions, running and ended, and their recordings. */
+import { useEffect, useState } from "preact/hooks";
+import { send } from "../api/client";
+import { shells, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
+import { sessionHref, terminalHref } from "../api/sessions";
+import type { Shell } from "../api/types";
+import { bytes, count } from "../components/format";
+import { lazy } from "../components/lazy";
+import { Empty, Failed, Loading, PageHead } from "../components/parts";
+import { explain } from "../components/toast";
+import { href, route } from "../router";
+import { type Cast, parseCast } from "./recording/cast";
+import { exportPath, ShellTable, shellState, shellTitle } from "./shell_table";
+import { abilities } from "./views";
 
-export default function Page(_props: { readonly me: SignedIn }) {
-  return <h1>shells</h1>;
+const Player = lazy(() => import("./recording/player"));
+
+/** A longer recording is for a player on the disk: here all of it would lie in memory, twice. */
+const CAST_BYTES_MAX = 64 * 1024 * 1024;
+
+/** The page. */
+export default function Shells(props: { readonly me: SignedIn }) {
+  useTopics("shells");
+  const { path } = route.value;
+  if (path.length >= 5) return <Recording path={path} />;
+  return <ShellList me={props.me} />;
+}
+
+function ShellList(props: { readonly me: SignedIn }) {
+  const [text, setText] = useState("");
+  const [state, setState] = useState("all");
+  const all = shells.value;
+  const shown = [...(all?.values() ?? [])].filter((shell) => {
+    if (state === "running" && shell.state === "Ended") return false;
+    if (state === "ended" && shell.state !== "Ended") return false;
+    const words = [shellTitle(shell), shell.shellId, shell.sessionId, shell.runtimeName];
+    return words.some((word) => word.toLowerCase().includes(text.trim().toLowerCase()));
+  });
+  return (
+    <>
+      <PageHead title="Shells and recordings" />
+      {all === null ? (
+        <Loading />
+      ) : all.size === 0 ? (
+        <Empty title="No shells yet" commands={["clamshell exec --it"]}>
+          <p class="muted">
+            Every terminal is recorded here. Open one on the page “Terminals”, or from a command line:
+          </p>
+        </Empty>
+      ) : (
+        <>
+          <search class="tools">
+            <input
+              type="search"
+              aria-label="Filter shells"
+              placeholder="Filter by name, session, runtime"
+              value={text}
+              onInput={(event) => setText(event.currentTarget.value)}
+            />
+            <select
+              aria-label="State"
+              value={state}
+              onChange={(event) => setState(event.currentTarget.value)}
+            >
+              <option value="all">All</option>
+              <option value="running">Running</option>
+              <option value="ended">Ended</option>
+            </select>
+            <span class="muted small" role="status">
+              {count(shown.length, "shell")}
+            </span>
+          </search>
+          <ShellTable shells={shown} operate={abilities(props.me.role).operate} />
+        </>
+      )}
+    </>
+  );
+}
+
+/** Finds a shell by the segments of an address. */
+export function findShell(
+  all: ReadonlyMap<string, Shell> | null,
+  path: readonly string[],
+): Shell | undefined {
+  const [, runtime, qualifier, sessionId, shellId] = path;
+  for (const shell of all?.values() ?? []) {
+    if (shell.shellId !== shellId || shell.sessionId !== sessionId || shell.qualifier !== qualifier) continue;
+    if (shell.runtimeName === runtime || shell.runtimeArn === runtime) return shell;
+  }
+  return undefined;
+}
+
+function Recording(props: { readonly path: readonly string[] }) {
+  const shell = findShell(shells.value, props.path);
+  const crumbs = [["Shells and recordings", href(["shells"])]] as const;
+  if (shells.value === null) return <Loading />;
+  if (shell === undefined) {
+    return (
+      <>
+        <PageHead title="Recording" crumbs={crumbs} />
+        <Empty title="This shell is not there">
+          <p class="muted">Its session was removed, and its recording with it.</p>
+        </Empty>
+      </>
+    );
+  }
+  return (
+    <>
+      <PageHead title={shellTitle(shell)} crumbs={crumbs}>
+        <span class="muted">{shellState(shell)}</span>
+        <a class="button" href={sessionHref(shell)}>
+          Session
+        </a>
+        {shell.state !== "Ended" && (
+          <a class="button" href={terminalHref(shell, shell.shellId)}>
+            Open terminal
+          </a>
+        )}
+        <a class="button" href={exportPath(shell)} download={`${shell.shellId}.cast`}>
+          Download
+        </a>
+      </PageHead>
+      <Played key={shell.shellId} shell={shell} />
+    </>
+  );
+}
+
+/** Loads the recording as it is now; a running shell's later output is loaded on demand. */
+function Played(props: { readonly shell: Shell }) {
+  const [cast, setCast] = useState<Cast | null>(null);
+  const [failure, setFailure] = useState<string | null>(null);
+  const [loaded, setLoaded] = useState(0);
+  const [round, setRound] = useState(0);
+  const path = exportPath(props.shell);
+  useEffect(() => {
+    const stop = new AbortController();
+    setFailure(null);
+    fetchText(path, CAST_BYTES_MAX, setLoaded, stop.signal).then(
+      (text) => {
+        const found = parseCast(text);
+        if (found === null) setFailure("The server sent no recording");
+        else setCast(found);
+      },
+      (cause: unknown) => !stop.signal.aborted && setFailure(explain(cause)),
+    );
+    return () => stop.abort();
+  }, [path, round]);
+  if (failure !== null) return <Failed text={failure} onRetry={() => setRound(round + 1)} />;
+  if (cast === null) {
+    return (
+      <p class="loading" role="status">
+        Loading {bytes(loaded)}…
+      </p>
+    );
+  }
+  return (
+    <>
+      <Player cast={cast} />
+      {props.shell.state !== "Ended" && (
+        <p>
+          <button type="button" onClick={() => setRound(round + 1)}>
+            Load what came since
+          </button>
+        </p>
+      )}
+    </>
+  );
+}
+
+/** Gets a text of at most so many bytes. */
+async function fetchText(
+  path: string,
+  most: number,
+  onProgress: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<string> {
+  const response = await send("GET", path, { signal });
+  const reader = response.body?.getReader();
+  if (reader === undefined) return response.text();
+  const decoder = new TextDecoder();
+  let [text, total] = ["", 0];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    total += value.byteLength;
+    if (total > most) {
+      await reader.cancel();
+      throw new Error(`The recording is larger than ${bytes(most)}: download it to play it`);
+    }
+    onProgress(total);
+    text += decoder.decode(value, { stream: true });
+  }
 }

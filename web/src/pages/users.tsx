@@ -1,6 +1,229 @@
-/** Being built. */
+/** Users, and what they may do at the console. */
+import { useState } from "preact/hooks";
+import { API, call } from "../api/client";
 import type { SignedIn } from "../api/me";
+import type { User } from "../api/types";
+import { ask, Dialog } from "../components/dialog";
+import { when } from "../components/format";
+import { useLoad } from "../components/load";
+import { Empty, Failed, Loading, PageHead } from "../components/parts";
+import { printable } from "../components/printable";
+import { attempt } from "../components/toast";
 
-export default function Page(_props: { readonly me: SignedIn }) {
-  return <h1>users</h1>;
+const USERS = `${API}/users`;
+const ROLES = ["viewer", "operator", "admin"] as const;
+/** The policy that a console role is written to. */
+const ROLE_POLICY = "ConsoleRole";
+
+/** Shortest password that the server takes. */
+export const PASSWORD_MIN = 12;
+
+/** The console role of a user; null for one without. */
+export function roleOf(user: User): string | null {
+  return user.consoleRole ?? null;
+}
+
+/** The page. */
+export default function Users(_props: { readonly me: SignedIn }) {
+  const users = useLoad((signal) => call<{ users: User[] }>("GET", USERS, undefined, signal), []);
+  const [making, setMaking] = useState(false);
+  const [password, setPassword] = useState<User | null>(null);
+  const path = (user: User, action = "") => `${USERS}/${encodeURIComponent(user.userName)}${action}`;
+
+  const setRole = async (user: User, role: string) => {
+    const done = `${user.userName} is ${role === "" ? "without a role" : role} now`;
+    const work = () =>
+      role === ""
+        ? call("DELETE", path(user, `/policies/${ROLE_POLICY}`))
+        : call("PUT", path(user, "/console-role"), { role });
+    await attempt(work, done);
+    users.reload();
+  };
+  const remove = async (user: User) => {
+    const sure = await ask({
+      title: "Remove the user?",
+      text: "Their logins end. A user who still has access keys cannot be removed.",
+      action: "Remove",
+      typed: user.userName,
+      danger: true,
+    });
+    if (sure && (await attempt(() => call("DELETE", path(user)), `${user.userName} was removed`)))
+      users.reload();
+  };
+
+  const list = users.value?.users;
+  return (
+    <>
+      <PageHead title="Users">
+        <button type="button" class="primary" onClick={() => setMaking(true)}>
+          Create user
+        </button>
+      </PageHead>
+      {users.failure !== null && <Failed text={users.failure} onRetry={users.reload} />}
+      {list === undefined && users.failure === null && <Loading />}
+      {list?.length === 0 && (
+        <Empty
+          title="No users yet"
+          commands={["clamshell users create NAME --console-role operator", "clamshell users passwd NAME"]}
+        >
+          <p class="muted">Give each person a name of their own, a role and a password:</p>
+        </Empty>
+      )}
+      {list !== undefined && list.length > 0 && (
+        <div class="table-wrap">
+          <table class="cards">
+            <thead>
+              <tr>
+                <th scope="col">User</th>
+                <th scope="col">Console role</th>
+                <th scope="col">Policies</th>
+                <th scope="col">Description</th>
+                <th scope="col">Created</th>
+                <th scope="col">
+                  <span class="visually-hidden">Actions</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {list.map((user) => (
+                <tr key={user.userName}>
+                  <th scope="row" data-label="User" title={user.arn}>
+                    {user.userName}
+                  </th>
+                  <td data-label="Console role">
+                    <select
+                      aria-label={`Console role of ${user.userName}`}
+                      value={roleOf(user) ?? ""}
+                      onChange={(event) => void setRole(user, event.currentTarget.value)}
+                    >
+                      <option value="">none</option>
+                      {ROLES.map((role) => (
+                        <option key={role} value={role}>
+                          {role}
+                        </option>
+                      ))}
+                    </select>
+                  </td>
+                  <td data-label="Policies">{Object.keys(user.policies).join(", ") || "–"}</td>
+                  <td data-label="Description">{printable(user.description ?? "")}</td>
+                  <td class="nowrap" data-label="Created">
+                    {when(user.createdAt)}
+                  </td>
+                  <td class="actions">
+                    <button type="button" class="small" onClick={() => setPassword(user)}>
+                      Set password
+                    </button>
+                    <button type="button" class="small danger" onClick={() => void remove(user)}>
+                      Remove
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {making && (
+        <CreateUser
+          onClose={() => setMaking(false)}
+          onMade={() => {
+            setMaking(false);
+            users.reload();
+          }}
+        />
+      )}
+      {password !== null && (
+        <SetPassword user={password} path={path(password, "/password")} onClose={() => setPassword(null)} />
+      )}
+    </>
+  );
+}
+
+function CreateUser(props: { readonly onClose: () => void; readonly onMade: () => void }) {
+  const create = async (form: FormData) => {
+    const userName = String(form.get("userName"));
+    const role = String(form.get("role"));
+    const password = String(form.get("password"));
+    const own = `${USERS}/${encodeURIComponent(userName)}`;
+    const done = await attempt(async () => {
+      await call("POST", USERS, { userName, description: String(form.get("description")) });
+      if (role !== "") await call("PUT", `${own}/console-role`, { role });
+      if (password !== "") await call("PUT", `${own}/password`, { password });
+    }, `${userName} was made`);
+    if (done) props.onMade();
+  };
+  return (
+    <Dialog title="Create a user" onClose={props.onClose}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void create(new FormData(event.currentTarget));
+        }}
+      >
+        <label class="field">
+          <span>User name</span>
+          <input name="userName" required autocomplete="off" autocapitalize="none" spellcheck={false} />
+        </label>
+        <label class="field">
+          <span>Description</span>
+          <input name="description" autocomplete="off" />
+        </label>
+        <label class="field">
+          <span>Console role</span>
+          <select name="role">
+            <option value="viewer">viewer: looks and watches</option>
+            <option value="operator">operator: works with sessions and agents</option>
+            <option value="admin">admin: everything</option>
+            <option value="">none: own policies only</option>
+          </select>
+        </label>
+        <label class="field">
+          <span>Password (optional, at least {PASSWORD_MIN} characters)</span>
+          <input name="password" type="password" minLength={PASSWORD_MIN} autocomplete="new-password" />
+        </label>
+        <div class="row end">
+          <button type="button" onClick={props.onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="primary">
+            Create user
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function SetPassword(props: { readonly user: User; readonly path: string; readonly onClose: () => void }) {
+  return (
+    <Dialog title={`Password of ${props.user.userName}`} onClose={props.onClose}>
+      <form
+        onSubmit={async (event) => {
+          event.preventDefault();
+          const password = String(new FormData(event.currentTarget).get("password"));
+          if (await attempt(() => call("PUT", props.path, { password }), "The password was set"))
+            props.onClose();
+        }}
+      >
+        <label class="field">
+          <span>New password, at least {PASSWORD_MIN} characters</span>
+          <input
+            name="password"
+            type="password"
+            minLength={PASSWORD_MIN}
+            required
+            autocomplete="new-password"
+          />
+        </label>
+        <div class="row end">
+          <button type="button" onClick={props.onClose}>
+            Cancel
+          </button>
+          <button type="submit" class="primary">
+            Set password
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
 }

@@ -1,0 +1,201 @@
+/** One session: what it is, what it uses, its shells, and the ways to its files and logs. */
+
+import { samples, sessions, shells } from "../api/events";
+import type { SignedIn } from "../api/me";
+import { sessionKey } from "../api/reducer";
+import type { Samples } from "../api/samples";
+import { filesHref, findSession, terminalHref } from "../api/sessions";
+import type { Session } from "../api/types";
+import { useNow } from "../components/clock";
+import { bytes, duration, NOTHING, percent, since, until, when } from "../components/format";
+import { CopyButton, Empty, Facts, Loading, Meter, PageHead } from "../components/parts";
+import { printable } from "../components/printable";
+import { Sparkline } from "../components/sparkline";
+import { href, navigate } from "../router";
+import { removeAsked, StateBadge, stopAsked } from "./session_actions";
+import { ShellTable } from "./shell_table";
+import { abilities } from "./views";
+
+/** The view of one session. */
+export function SessionPage(props: { readonly me: SignedIn; readonly path: readonly string[] }) {
+  const { me, path } = props;
+  const all = sessions.value;
+  const session = findSession(all, path);
+  const crumbs = [["Sessions", href(["sessions"])]] as const;
+  if (all === null) return <Loading />;
+  if (session === undefined) {
+    return (
+      <>
+        <PageHead title="Session" crumbs={crumbs} />
+        <Empty title="This session is not there">
+          <p class="muted">It was removed, or it belongs to a runtime that you may not see.</p>
+        </Empty>
+      </>
+    );
+  }
+  const { operate } = abilities(me.role);
+  const running = session.state !== "Stopped";
+  const own = [...(shells.value?.values() ?? [])].filter(
+    (shell) => sessionKey(shell) === sessionKey(session),
+  );
+  return (
+    <>
+      <PageHead title="Session" crumbs={crumbs}>
+        {me.features.includes("files") && (
+          <a class="button" href={filesHref(session)}>
+            Files
+          </a>
+        )}
+        {me.features.includes("logs") && (
+          <a
+            class="button"
+            href={href(["logs", session.runtimeName, session.qualifier], { session: session.sessionId })}
+          >
+            Logs
+          </a>
+        )}
+        {operate && (
+          <>
+            <a class="button primary" href={terminalHref(session)}>
+              New terminal
+            </a>
+            {running && (
+              <button type="button" onClick={() => void stopAsked(session)}>
+                Stop
+              </button>
+            )}
+            <button
+              type="button"
+              class="danger"
+              onClick={async () => {
+                if (await removeAsked(session)) navigate(href(["sessions"]));
+              }}
+            >
+              Remove
+            </button>
+          </>
+        )}
+      </PageHead>
+      <div class="grid">
+        <About session={session} />
+        <Use session={session} samples={samples.value.get(sessionKey(session)) ?? []} />
+      </div>
+      {session.degraded !== undefined && session.degraded.length > 0 && (
+        <div class="notice warn">
+          <h2>What does not hold on this machine</h2>
+          <ul>
+            {session.degraded.map((line) => (
+              <li key={line}>{printable(line)}</li>
+            ))}
+          </ul>
+        </div>
+      )}
+      <h2>Shells</h2>
+      {own.length === 0 ? (
+        <Empty title="No shells" commands={[`clamshell exec --it --session ${session.sessionId}`]}>
+          <p class="muted">Open a terminal here, or from a command line:</p>
+        </Empty>
+      ) : (
+        <ShellTable shells={own} operate={operate} inSession />
+      )}
+    </>
+  );
+}
+
+function About(props: { readonly session: Session }) {
+  const { session } = props;
+  const now = useNow();
+  const running = session.state !== "Stopped";
+  return (
+    <section class="card" aria-label="About">
+      <Facts
+        of={[
+          ["State", <StateBadge key="state" session={session} />],
+          [
+            "Id",
+            <span key="id" class="row">
+              <span class="mono">{session.sessionId}</span>
+              <CopyButton text={session.sessionId} />
+            </span>,
+          ],
+          [
+            "Runtime",
+            <a key="runtime" href={href(["runtimes", session.runtimeArn.split("/").at(-1) ?? ""])}>
+              {session.runtimeName}
+            </a>,
+          ],
+          ["Version, endpoint", `${session.runtimeVersion}, ${session.qualifier}`],
+          ["Driver", session.driver],
+          ["Created", `${when(session.createdAt)} (${since(session.createdAt, now)} ago)`],
+          ["Last activity", `${since(session.lastActivityAt, now)} ago`],
+          ["Idle left", running ? until(session.idleStopsAt, now) : undefined],
+          ["Life left", running ? until(session.lifetimeEndsAt, now) : undefined],
+          [
+            "Stopped",
+            session.stoppedAt === undefined
+              ? undefined
+              : `${when(session.stoppedAt)}, ${session.stopReason ?? ""}`,
+          ],
+          [
+            "Storage is removed",
+            session.storageRemovedAt === undefined ? undefined : when(session.storageRemovedAt),
+          ],
+        ]}
+      />
+    </section>
+  );
+}
+
+function Use(props: { readonly session: Session; readonly samples: Samples }) {
+  const { session } = props;
+  const { usage } = session;
+  const history = session.state === "Stopped" ? [] : props.samples;
+  const cpu = history.at(-1)?.cpu;
+  const limit = usage?.workspaceLimitBytes;
+  return (
+    <section class="card" aria-label="Use">
+      {usage === undefined ? (
+        <p class="muted">Nothing is used while the session is stopped.</p>
+      ) : (
+        <Facts
+          of={[
+            ["CPU", `${percent(cpu)} of one processor, ${duration(usage.cpuUsageUs / 1000)} in all`],
+            ["Memory", bytes(usage.memoryBytes)],
+            ["Processes", String(usage.pids)],
+            [
+              "Disk",
+              <span key="disk">
+                {bytes(usage.workspaceBytes)} {limit ? `of ${bytes(limit)}` : ""}
+                {limit ? (
+                  <Meter share={usage.workspaceBytes / limit} label="Disk of the session's limit" />
+                ) : null}
+                {usage.overLimit === true && <span class="error-text"> above the limit</span>}
+              </span>,
+            ],
+            ["Cost", NOTHING],
+          ]}
+        />
+      )}
+      {history.length > 1 && (
+        <div class="sparks">
+          <figure>
+            <Sparkline
+              values={history.map((sample) => sample.cpu)}
+              most={0.1}
+              label={`CPU, now ${percent(cpu)} of one processor`}
+            />
+            <figcaption>CPU</figcaption>
+          </figure>
+          <figure>
+            <Sparkline
+              values={history.map((sample) => sample.memoryBytes)}
+              most={1}
+              label={`Memory, now ${bytes(usage?.memoryBytes)}`}
+            />
+            <figcaption>Memory</figcaption>
+          </figure>
+        </div>
+      )}
+    </section>
+  );
+}
