@@ -171,7 +171,9 @@ export interface FileEntry {
   readonly kind: "file" | "directory" | "symlink" | "other";
   readonly bytes: number;
   readonly modifiedAt?: string;
-  readonly mode?: number | string;
+  readonly mode?: string;
+  /** The whole path in base64url, when it is no UTF-8: such names are shown with `%XX`. */
+  readonly pathBase64?: string;
 }
 
 export interface Listing {

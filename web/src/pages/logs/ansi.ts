@@ -42,6 +42,13 @@ export function spans(line: string): readonly Span[] {
   return found;
 }
 
+/** Splits a part of a line, which looks as it does within the whole. */
+export function part(line: string, from: number, to: number): readonly Span[] {
+  const before =
+    from === 0 ? "" : [...line.slice(0, from).matchAll(SEQUENCE)].map((match) => match[0]).join("");
+  return spans(before + line.slice(from, to));
+}
+
 /** A line without any sequence, for search and copies. */
 export function plain(line: string): string {
   return line.replace(SEQUENCE, "");

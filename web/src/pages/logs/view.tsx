@@ -1,6 +1,6 @@
 /** Many rows, of which only those in sight are in the page. Every row is as high as any other. */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { spans } from "./ansi";
+import { part } from "./ansi";
 import type { Row } from "./lines";
 
 /** Height of a row in pixels; the style sheet has the same. */
@@ -72,11 +72,11 @@ export function LogView(props: {
 
   const { from, to } = windowOf(scroll.top, scroll.height, rows.length);
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: keys scroll it.
     <div
       class={`log${props.wrap ? " wrap" : ""}`}
       ref={box}
       onScroll={onScroll}
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: keys scroll it.
       tabIndex={0}
       role="log"
       aria-live="off"
@@ -110,7 +110,7 @@ function LogRow(props: { readonly row: Row; readonly showSession: boolean }) {
         </span>
       )}
       <span class="log-text">
-        {spans(line.message.slice(from, to)).map((span, index) => (
+        {part(line.message, from, to).map((span, index) => (
           <span key={index} class={span.look}>
             {span.text}
           </span>
