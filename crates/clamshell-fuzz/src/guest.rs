@@ -65,6 +65,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         create: None,
         from: AttachFrom::Offset(7),
         access: Access::Watch,
+        lead_bytes_max: None,
     };
     let agent = AgentSpec {
         argv: vec!["python".to_owned(), "agent.py".to_owned()],

@@ -38,6 +38,7 @@ pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
         ShellFrame::Stdout(b"\x1b[31mred").encode(),
         ShellFrame::Resize { width: 80, height: 24 }.encode(),
         ShellFrame::Heartbeat.encode(),
+        ShellFrame::Consumed(1 << 20).encode(),
         ShellFrame::Close.encode(),
     ];
     seeds.extend(status_seeds().iter().map(|json| ShellFrame::Status(json).encode()));
@@ -64,6 +65,7 @@ pub(super) fn status_seeds() -> Vec<Vec<u8>> {
         Status::Gap { shell_id: shell_id(), from: 1, to: 9 },
         Status::Resized { shell_id: shell_id(), cols: 80, rows: 24 },
         Status::Screen { shell_id: shell_id(), offset: 3, bytes: 4 },
+        Status::Run { shell_id: shell_id(), offset: 3, end: 9, cols: 80, rows: 24 },
         Status::Exited { code: 0, signal: None },
         Status::Exited { code: 137, signal: Some(9) },
         Status::Failed { message: "no".to_owned() },

@@ -27,6 +27,11 @@ pub enum Request {
         from: AttachFrom,
         /// What this attachment may do.
         access: Access,
+        /// For a writer: the program is held while its newest output is further ahead than this of what has been
+        /// sent here, as a terminal holds it. With several such writers the fastest one counts; one that takes nothing
+        /// for a while holds nobody. `None` holds nothing as long as the log keeps it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lead_bytes_max: Option<u64>,
     },
     /// All shells, running and ended, that this guest started. [`Reply::Shells`]; connection ends.
     ShellList,

@@ -34,6 +34,7 @@ mod channel {
     pub(super) const STATUS: u8 = 0x03;
     pub(super) const RESIZE: u8 = 0x04;
     pub(super) const HEARTBEAT: u8 = 0x05;
+    pub(super) const CONSUMED: u8 = 0x06;
     pub(super) const CLOSE: u8 = 0xff;
 }
 
@@ -57,6 +58,9 @@ pub enum ShellFrame<'a> {
     },
     /// Both ways; a server answers each with one.
     Heartbeat,
+    /// To the server: how many bytes of STDOUT this connection's client has dealt with since it was opened. Clamshell
+    /// only, and only on connections with a window.
+    Consumed(u64),
     /// From a client: end the shell gracefully. From a server: the platform is shutting down.
     Close,
     /// A channel that means nothing from this side, or an empty message (`None`): ignore it.
@@ -103,6 +107,10 @@ impl<'a> ShellFrame<'a> {
             channel::STDIN => Self::Stdin(payload),
             channel::RESIZE => parse_resize(payload)?,
             channel::HEARTBEAT => Self::Heartbeat,
+            channel::CONSUMED => match payload.try_into() {
+                Ok(count) => Self::Consumed(u64::from_be_bytes(count)),
+                Err(_) => Self::Unknown { channel: Some(channel::CONSUMED) },
+            },
             channel::CLOSE => Self::Close,
             _ => Self::Unknown { channel: Some(channel) },
         })
@@ -140,6 +148,7 @@ impl<'a> ShellFrame<'a> {
                 message(channel::RESIZE, &payload)
             }
             Self::Heartbeat => vec![channel::HEARTBEAT],
+            Self::Consumed(count) => message(channel::CONSUMED, &count.to_be_bytes()),
             Self::Close => vec![channel::CLOSE],
             Self::Unknown { channel } => channel.iter().copied().collect(),
         }
@@ -202,6 +211,8 @@ mod tests {
         check(b"\x05", ShellFrame::Heartbeat);
         check(b"\xff", ShellFrame::Close);
         check(b"", ShellFrame::Unknown { channel: None });
+        check(b"\x06\0\0\0\0\0\x01\0\x02", ShellFrame::Consumed(65_538));
+        check(b"\x06\0\0\0\0\0\x01\0", ShellFrame::Unknown { channel: Some(6) });
         for channel in [0x01, 0x02, 0x03, 0x06, 0xfe] {
             check(&[channel, b'x'], ShellFrame::Unknown { channel: Some(channel) });
         }
@@ -277,6 +288,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn counts_survive(count in any::<u64>()) {
+            let message = ShellFrame::Consumed(count).encode();
+            prop_assert_eq!(ShellFrame::from_client(&message), Ok(ShellFrame::Consumed(count)));
+        }
+
         #[test]
         fn resizes_survive(width in 1u16.., height in 1u16..) {
             let frame = ShellFrame::Resize { width, height };

@@ -49,6 +49,20 @@ pub enum Status {
         /// Length of the picture.
         bytes: u64,
     },
+    /// Which run of the shell this is, and its size now. Follows the confirmation of a connection with a window.
+    /// Clamshell only.
+    Run {
+        /// Id of the shell.
+        shell_id: String,
+        /// Log offset of the first byte of this run: another one means another program.
+        offset: u64,
+        /// End of the log at attaching: what comes before it is old.
+        end: u64,
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
     /// The shell ended. 128 plus the signal's number when a signal killed it.
     Exited {
         /// Exit code.
@@ -113,6 +127,8 @@ struct WireMetadata {
     resized: Option<WireSize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     screen: Option<WireScreen>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<WireRun>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,6 +147,14 @@ struct WireSize {
 struct WireScreen {
     offset: u64,
     bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRun {
+    offset: u64,
+    end: u64,
+    cols: u16,
+    rows: u16,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -172,6 +196,10 @@ impl Status {
             }),
             Self::Screen { shell_id, offset, bytes } => success(WireMetadata {
                 screen: Some(WireScreen { offset: *offset, bytes: *bytes }),
+                ..metadata(shell_id)
+            }),
+            Self::Run { shell_id, offset, end, cols, rows } => success(WireMetadata {
+                run: Some(WireRun { offset: *offset, end: *end, cols: *cols, rows: *rows }),
                 ..metadata(shell_id)
             }),
             Self::Exited { code: 0, signal: None } => success(WireMetadata::default()),
@@ -216,6 +244,9 @@ impl Status {
             WireMetadata { shell_id: Some(shell_id), screen: Some(WireScreen { offset, bytes }), .. } => {
                 Ok(Self::Screen { shell_id, offset, bytes })
             }
+            WireMetadata {
+                shell_id: Some(shell_id), run: Some(WireRun { offset, end, cols, rows }), ..
+            } => Ok(Self::Run { shell_id, offset, end, cols, rows }),
             WireMetadata { shell_id: Some(shell_id), reconnected, bytes_dropped, offset, .. } => {
                 let reconnected = reconnected.unwrap_or(false);
                 Ok(Self::Confirmed { shell_id, reconnected, bytes_dropped, offset })
@@ -344,6 +375,14 @@ mod tests {
         check(
             &Status::Screen { shell_id: build(), offset: 9, bytes: 2000 },
             r#""metadata":{"shellId":"build","reconnected":true,"screen":{"offset":9,"bytes":2000}},"status":"Success""#,
+        );
+    }
+
+    #[test]
+    fn the_run_of_a_shell() {
+        check(
+            &Status::Run { shell_id: build(), offset: 7, end: 9, cols: 120, rows: 40 },
+            r#""metadata":{"shellId":"build","reconnected":true,"run":{"offset":7,"end":9,"cols":120,"rows":40}},"status":"Success""#,
         );
     }
 

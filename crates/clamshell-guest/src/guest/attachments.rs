@@ -26,6 +26,7 @@ impl Guest {
         create: Option<&ShellSpec>,
         from: AttachFrom,
         access: Access,
+        lead_bytes_max: Option<u64>,
     ) {
         if !is_shell_id(shell_id) {
             return self.refuse(id, ErrorCode::Invalid, "shell id is not allowed");
@@ -69,6 +70,7 @@ impl Guest {
             resized: None,
             for_tail: matches!(from, AttachFrom::Tail(_)),
             progress_ms: self.now_ms,
+            lead_bytes_max: lead_bytes_max.filter(|_| access == Access::Write),
         });
         shell.attached.push(id);
         if access == Access::Write {

@@ -78,6 +78,8 @@ pub(super) struct Attachment {
     pub(super) resized: Option<(u16, u16)>,
     /// When bytes last went out.
     pub(super) progress_ms: u64,
+    /// How far output may be ahead of `cursor`; only a writer has one.
+    pub(super) lead_bytes_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

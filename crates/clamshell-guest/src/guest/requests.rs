@@ -25,8 +25,8 @@ impl Guest {
                 self.reply(id, Reply::Hello(info));
             }
             Request::Command(spec) => self.start_command(id, &spec),
-            Request::Shell { shell_id, create, from, access } => {
-                self.attach(id, &shell_id, create.as_deref(), from, access);
+            Request::Shell { shell_id, create, from, access, lead_bytes_max } => {
+                self.attach(id, &shell_id, create.as_deref(), from, access, lead_bytes_max);
             }
             Request::ShellList => {
                 let shells = self.list_shells();

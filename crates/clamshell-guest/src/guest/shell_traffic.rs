@@ -86,7 +86,8 @@ impl Guest {
         self.finish_shell_when_drained(serial);
     }
 
-    /// Whether reading more would trim away what a live attachment has not been sent.
+    /// Whether reading more would trim away what a live attachment has not been sent, or run ahead of every writer
+    /// that asked to be kept up with.
     pub(super) fn must_stall(&mut self, serial: u64) -> bool {
         let Some(shell) = self.shells.get_mut(&serial) else { return true };
         let start = shell.log.start_after(shell.read_bytes() as u64);
@@ -104,8 +105,35 @@ impl Guest {
                 .filter(|until| *until > self.now_ms)
                 .max();
         }
+        let ahead = self.ahead_until_ms(serial);
+        let Some(shell) = self.shells.get_mut(&serial) else { return true };
+        shell.stalled_until_ms = shell.stalled_until_ms.max(ahead);
         shell.update_interest();
         shell.stalled_until_ms.is_some()
+    }
+
+    /// Until when output waits for writers that asked for it: while each of them that is alive is too far behind.
+    /// The fastest one counts, so a slow second screen slows nobody down.
+    fn ahead_until_ms(&self, serial: u64) -> Option<u64> {
+        let shell = self.shells.get(&serial)?;
+        let end = shell.log.end();
+        let mut until = None;
+        for id in &shell.attached {
+            let Some(Role::Shell(attachment)) = self.connections.get(id).map(|connection| &connection.role)
+            else {
+                continue;
+            };
+            let Some(most) = attachment.lead_bytes_max else { continue };
+            let alive_until = attachment.progress_ms + LIVE_MS;
+            if alive_until <= self.now_ms {
+                continue;
+            }
+            if end.saturating_sub(attachment.cursor) <= most {
+                return None;
+            }
+            until = until.max(Some(alive_until));
+        }
+        until
     }
 
     pub(super) fn resume_reading(&mut self, serial: u64) {

@@ -102,12 +102,24 @@ impl Guest {
         from: AttachFrom,
         access: Access,
     ) -> (ShellOpened, Connection) {
+        self.attach_led(shell_id, create, from, access, None)
+    }
+
+    pub(crate) fn attach_led(
+        &self,
+        shell_id: &str,
+        create: Option<ShellSpec>,
+        from: AttachFrom,
+        access: Access,
+        lead_bytes_max: Option<u64>,
+    ) -> (ShellOpened, Connection) {
         let mut connection = self.connect();
         connection.send(&Frame::Request(Box::new(Request::Shell {
             shell_id: shell_id.to_owned(),
             create: create.map(Box::new),
             from,
             access,
+            lead_bytes_max,
         })));
         match connection.reply() {
             Reply::Shell(opened) => (opened, connection),

@@ -22,6 +22,7 @@ fn attach_error(guest: &Guest, shell_id: &str, create: Option<ShellSpec>, from: 
         create: create.map(Box::new),
         from,
         access: Access::Write,
+        lead_bytes_max: None,
     };
     match guest.ask(request) {
         Reply::Error(WireError { code, .. }) => code,
@@ -305,6 +306,50 @@ fn a_stuck_reader_is_waited_for_and_then_told_of_the_gap() {
     let frames = stuck.rest();
     let gaps: Vec<_> = frames.iter().filter(|frame| matches!(frame, Frame::Gap { .. })).collect();
     assert_eq!((gaps.len(), frames.last()), (1, exit.map(Frame::Exit).as_ref()));
+}
+
+#[test]
+fn a_program_is_held_for_a_writer_that_asks_for_it() {
+    const LEAD: u64 = 64 * 1024;
+    let guest = Guest::start();
+    let spec = shell("read x; seq 1 300000");
+    let (_, mut writer) = guest.attach_led("a", Some(spec), AttachFrom::End, Access::Write, Some(LEAD));
+    writer.input("\n");
+    // Nothing is read here: all there is fits between the two, far less than the program would write.
+    let held = wait_until_still(|| list(&guest)[0].end_offset);
+    assert!(held > LEAD && held < 1 << 20, "{held}");
+    let (seen, exit) = output(&mut writer, 0);
+    assert!(seen[2..] == lines(300_000)[..]);
+    assert_eq!(exit.map(|exit| exit.code), Some(0));
+}
+
+#[test]
+fn the_fastest_writer_sets_the_pace_and_a_watcher_none() {
+    let guest = Guest::start();
+    let spec = shell("read x; seq 1 300000");
+    let (_, mut fast) = guest.attach_led("a", Some(spec), AttachFrom::End, Access::Write, Some(65_536));
+    let (_, _slow) = guest.attach_led("a", None, AttachFrom::End, Access::Write, Some(65_536));
+    let (_, _watcher) = guest.attach_led("a", None, AttachFrom::End, Access::Watch, Some(65_536));
+    let begun = Instant::now();
+    fast.input("\n");
+    let (seen, exit) = output(&mut fast, 0);
+    assert!(seen[2..] == lines(300_000)[..]);
+    assert_eq!(exit.map(|exit| exit.code), Some(0));
+    assert!(begun.elapsed().as_secs() < 4);
+}
+
+/// The value once it has been above zero and the same for a while.
+fn wait_until_still(mut value: impl FnMut() -> u64) -> u64 {
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = value();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if now > 0 && since.elapsed().as_millis() >= 500 {
+            return now;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,7 +25,7 @@ use futures_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -85,7 +85,11 @@ pub(super) enum Style {
         lost: u64,
     },
     /// A client of the extension API.
-    Attach,
+    Attach {
+        /// Bytes of output that may be on their way to a client that tells what it has dealt with. A client that tells
+        /// nothing more gets nothing more, and all it holds meanwhile is its cursor.
+        window: Option<u64>,
+    },
 }
 
 /// Everything about one connection.
@@ -115,6 +119,12 @@ enum End {
 struct Shared<'a> {
     relay: &'a Relay,
     queued: AtomicUsize,
+    /// Bytes of STDOUT sent on this connection.
+    sent: AtomicU64,
+    /// So many of them the client has dealt with, as it says.
+    consumed: AtomicU64,
+    /// Tells the outgoing half that `consumed` grew.
+    more_consumed: Notify,
 }
 
 impl Relay {
@@ -124,14 +134,20 @@ impl Relay {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut sink, mut stream) = socket.split();
-        let shared = Shared { relay: &self, queued: AtomicUsize::new(0) };
+        let shared = Shared {
+            relay: &self,
+            queued: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+            consumed: AtomicU64::new(0),
+            more_consumed: Notify::new(),
+        };
         let (input, input_queue) = mpsc::channel(INPUT_FRAMES_MAX);
         let (heartbeat, heartbeats) = mpsc::channel(HEARTBEATS_MAX);
         let GuestConnection { reader, writer } = guest;
         let no_claim = CancellationToken::new();
         let evicted = match &self.style {
             Style::Aws { claim, .. } => &claim.evicted,
-            Style::Attach => &no_claim,
+            Style::Attach { .. } => &no_claim,
         };
         let time_to_live =
             tokio::time::sleep(Duration::from_millis(self.app.config.shells.connection_ttl_ms));
@@ -211,7 +227,7 @@ impl Relay {
                 let dropped = self.opened.dropped_bytes.max(*lost).saturating_add(gaps);
                 ((dropped > 0).then_some(dropped), None)
             }
-            Style::Attach => (None, Some(self.opened.from_offset)),
+            Style::Attach { .. } => (None, Some(self.opened.from_offset)),
         };
         Status::Confirmed {
             shell_id: self.shell_id.to_string(),
@@ -237,10 +253,25 @@ impl Shared<'_> {
         if let Err(end) = self.send(sink, status_message(&relay.confirmation(gaps))).await {
             return end;
         }
+        if let Style::Attach { window: Some(_) } = relay.style {
+            let opened = &relay.opened;
+            let run = Status::Run {
+                shell_id: relay.shell_id.to_string(),
+                offset: opened.run_offset,
+                end: opened.end_offset,
+                cols: opened.cols,
+                rows: opened.rows,
+            };
+            if let Err(end) = self.send(sink, status_message(&run)).await {
+                return end;
+            }
+        }
         loop {
+            let has_room = self.has_room();
             let frame = tokio::select! {
-                // Both are cancel-safe: a frame that was not taken stays in its queue.
-                frame = guest.next() => frame,
+                // All are cancel-safe: a frame that was not taken stays in its queue, news of room is kept.
+                frame = guest.next(), if has_room => frame,
+                () = self.more_consumed.notified(), if !has_room => continue,
                 Some(()) = heartbeats.recv() => {
                     if let Err(end) = self.send(sink, binary(ShellFrame::Heartbeat.encode())).await {
                         return end;
@@ -263,14 +294,14 @@ impl Shared<'_> {
                     Style::Aws { lost: 1.., .. } => {
                         self.send(sink, status_message(&relay.confirmation(gaps))).await
                     }
-                    Style::Aws { .. } | Style::Attach => Ok(()),
+                    Style::Aws { .. } | Style::Attach { .. } => Ok(()),
                 },
                 Frame::Gap { from, to } => match &relay.style {
                     Style::Aws { .. } => {
                         gaps = gaps.saturating_add(to.saturating_sub(from));
                         self.send(sink, status_message(&relay.confirmation(gaps))).await
                     }
-                    Style::Attach => {
+                    Style::Attach { .. } => {
                         let status = Status::Gap { shell_id: relay.shell_id.to_string(), from, to };
                         self.send(sink, status_message(&status)).await
                     }
@@ -288,7 +319,7 @@ impl Shared<'_> {
                 }
                 Frame::Resized { cols, rows } => match &relay.style {
                     Style::Aws { .. } => Ok(()),
-                    Style::Attach => {
+                    Style::Attach { .. } => {
                         let status = Status::Resized { shell_id: relay.shell_id.to_string(), cols, rows };
                         self.send(sink, status_message(&status)).await
                     }
@@ -317,9 +348,18 @@ impl Shared<'_> {
     {
         self.active();
         for piece in bytes.chunks(SERVER_MESSAGE_BYTES_MAX - 1) {
+            // Before it goes out: the client may have dealt with it before this half runs again.
+            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
             self.send(sink, binary(ShellFrame::Stdout(piece).encode())).await?;
         }
         Ok(())
+    }
+
+    /// Whether the client takes more. What comes next from the guest may be one frame above the window.
+    fn has_room(&self) -> bool {
+        let Style::Attach { window: Some(window) } = self.relay.style else { return true };
+        let sent = self.sent.load(Ordering::Relaxed);
+        sent.saturating_sub(self.consumed.load(Ordering::Relaxed)) < window
     }
 
     async fn send<K>(&self, sink: &mut K, message: Message) -> Result<(), End>
@@ -378,6 +418,12 @@ impl Shared<'_> {
             let frame = match frame {
                 ShellFrame::Heartbeat => {
                     let _ = heartbeat.try_send(());
+                    continue;
+                }
+                ShellFrame::Consumed(count) => {
+                    let count = count.min(self.sent.load(Ordering::Relaxed));
+                    self.consumed.fetch_max(count, Ordering::Relaxed);
+                    self.more_consumed.notify_one();
                     continue;
                 }
                 _ if self.relay.access == Access::Watch => continue,

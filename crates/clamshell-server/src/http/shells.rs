@@ -59,6 +59,7 @@ pub(super) async fn upgrade(
         create: Some(Box::new(environment::shell(&app.region, &app.config.shells, false))),
         from: AttachFrom::Tail(REPLAY_BYTES),
         access: Access::Write,
+        lead_bytes_max: None,
     };
     let (reply, guest) = call.compute.guest.ask(ask).await?;
     let Reply::Shell(opened) = reply else {

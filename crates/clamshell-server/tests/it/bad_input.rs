@@ -179,6 +179,8 @@ async fn shell_ids_and_upgrades_are_refused_exactly() {
         ("access=own", "access", "Member must be one of: [write, watch]"),
         ("create=yes", "create", "Member must be one of: [true, false]"),
         ("keep=1", "keep", "Member must be one of: [true, false]"),
+        ("window=65535", "window", "Member must be a number between 65536 and 16777216"),
+        ("window=-1", "window", "Member must be a number between 65536 and 16777216"),
     ] {
         let path = format!("/clamshell/v1/sessions/{SESSION}/shells/a/attach?{query}");
         table.invalid(query, Call::new("GET", path).upgrade_without(""), invalid(field, rule));

@@ -19,6 +19,13 @@ use crate::{
     },
 };
 
+/// How far a program may be ahead of a writer with a window: enough to keep it busy while news of room travels, little
+/// enough to be shown in a moment.
+const LEAD_BYTES_MAX: u64 = 128 * 1024;
+
+/// Below one message a window would only wait; above 16 MiB it bounds nothing that matters.
+const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=16 << 20;
+
 pub(super) async fn upgrade(
     app: &Arc<App>,
     parts: Parts,
@@ -37,6 +44,7 @@ pub(super) async fn upgrade(
     };
     let create = flag(query, "create")?;
     let keep = flag(query, "keep")?;
+    let window = parse_window(find(query, "window"))?;
     let (target, session) = find_session(app, query, session_id).await?;
 
     let (session, compute) = if create && access == Access::Write {
@@ -50,13 +58,16 @@ pub(super) async fn upgrade(
         (session, compute)
     };
     let spec = create.then(|| Box::new(environment::shell(&app.region, &app.config.shells, keep)));
-    let ask = Request::Shell { shell_id: shell_id.to_string(), create: spec, from, access };
+    // Whoever paces the server paces the program as well: else a flood would fill the log while little is shown, and
+    // the end of it, or the answer to Ctrl+C, would come long after.
+    let lead_bytes_max = window.filter(|_| access == Access::Write).map(|_| LEAD_BYTES_MAX);
+    let ask = Request::Shell { shell_id: shell_id.to_string(), create: spec, from, access, lead_bytes_max };
     let (reply, guest) = compute.guest.ask(ask).await?;
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };
     let app_of_relay = Arc::clone(app);
-    let style = Style::Attach;
+    let style = Style::Attach { window };
     let relay = Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection };
     Ok(handshake.accept(app, move |socket| relay.run(socket, guest)))
 }
@@ -73,6 +84,14 @@ fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {
     from.ok_or_else(|| {
         AwsError::invalid_field("from", "Member must be offset:N, tail:N, screen or end").into()
     })
+}
+
+fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<u64>() {
+        Ok(window) if WINDOW_BYTES.contains(&window) => Ok(Some(window)),
+        _ => Err(AwsError::invalid_field("window", "Member must be a number between 65536 and 16777216").into()),
+    }
 }
 
 fn flag(query: &[(String, String)], name: &str) -> Result<bool, ApiError> {

@@ -97,6 +97,7 @@ pub(super) async fn screen(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resu
         create: None,
         from: AttachFrom::Screen,
         access: Access::Watch,
+        lead_bytes_max: None,
     };
     let (reply, mut guest) = compute.guest.ask(request).await?;
     if !matches!(reply, Reply::Shell(_)) {
