@@ -66,8 +66,8 @@ export class SseParser {
     const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
     if (name === "event") this.event = value;
     if (name !== "data") return;
+    if (this.chars + value.length > EVENT_CHARS_MAX) this.dispatch(events);
     this.chars += value.length + 1;
-    if (this.chars > EVENT_CHARS_MAX) this.dispatch(events);
     this.data.push(value);
   }
 
