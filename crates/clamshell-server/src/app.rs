@@ -19,6 +19,7 @@ use crate::{
     audit::{Audit, AuditEntry},
     config::Config,
     connections::Connections,
+    console::Console,
     control::Control,
     http::{ApiError, ControlError, PolicyCache, Spool},
     logs::Logs,
@@ -81,6 +82,8 @@ pub(crate) struct App {
 }
 
 /// Access keys read lately.
+    /// Logins of people.
+    pub(crate) console: Console,
 #[derive(Default)]
 pub(crate) struct KeyCache {
     by_id: HashMap<AccessKeyId, CachedKey>,

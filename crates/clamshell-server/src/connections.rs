@@ -8,6 +8,8 @@ use std::{
 use clamshell_domain::AccessKeyId;
 use tokio_util::sync::CancellationToken;
 
+use crate::console::{Login, Logins, OpenByLogin};
+
 /// All of them. Keys without one take no room, and each entry is for a key that the store knows; so it is bounded by
 /// their number.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +28,9 @@ struct Entry {
 pub(crate) struct Connection {
     /// The key it is counted for; `None` for credentials that are not keys of the store.
     counted: Option<(Connections, AccessKeyId)>,
-    /// Cancelled when the key is disabled or removed, or temporary credentials have ended.
+    /// The login that it is open by.
+    _login: Option<OpenByLogin>,
+    /// Cancelled when the key is disabled or removed, or temporary credentials or a login have ended.
     pub(crate) revoked: CancellationToken,
 }
 
@@ -37,13 +41,20 @@ impl Connections {
         let mut all = self.lock();
         let entry = all.entry(key.clone()).or_default();
         entry.open += 1;
-        Connection { counted: Some((self.clone(), key.clone())), revoked: entry.revoked.clone() }
+        Connection { counted: Some((self.clone(), key.clone())), _login: None, revoked: entry.revoked.clone() }
     }
 
     /// A connection of credentials that end when `revoked` is cancelled.
     #[expect(clippy::unused_self, reason = "all connections come from here")]
     pub(crate) fn open_until(&self, revoked: CancellationToken) -> Connection {
-        Connection { counted: None, revoked }
+        Connection { counted: None, _login: None, revoked }
+    }
+
+    /// A connection of a login: counts as use of it, and ends with it.
+    #[expect(clippy::unused_self, reason = "all connections come from here")]
+    pub(crate) fn open_by_login(&self, logins: &Logins, login: &Arc<Login>) -> Connection {
+        let (open, revoked) = logins.open(login);
+        Connection { counted: None, _login: Some(open), revoked }
     }
 
     /// Closes all connections of a key.

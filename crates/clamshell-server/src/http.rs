@@ -12,6 +12,7 @@ mod error;
 mod extension;
 mod idempotency;
 mod invocations;
+mod login;
 mod objects;
 mod page;
 mod pages;
@@ -90,7 +91,11 @@ pub(crate) async fn handle(
         }
         let mut response = error.envelope().response(&aws);
         if let Some(challenge) = challenge {
+        let retry_after_s = error.retry_after_s();
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         }
         response
     });
@@ -110,6 +115,7 @@ async fn dispatch(
     if let Some(page) = page::serve(&parts) {
         return Ok(page);
     }
+        crate::console::guard::for_this_server(app, &parts)?;
     if objects::is_for_objects(&parts) {
         return Ok(objects::serve(app, Request::from_parts(parts, body)).await);
     }
@@ -348,6 +354,18 @@ async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
 async fn discard_body(body: Incoming) {
     // A body that stops in the middle changes nothing about the refusal.
     let _ = tokio::time::timeout(BODY_TIMEOUT, receive(body, |_, _| {})).await;
+}
+
+/// Reads a body of somebody unknown, of at most `bytes_max`.
+async fn read_short_body(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut kept = BytesMut::new();
+    let read = receive(body, |seen, data| {
+        if seen <= bytes_max {
+            kept.extend_from_slice(data);
+        }
+    });
+    let seen = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(ApiError::BodyIncomplete))?;
+    if seen > bytes_max { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
 }
 
 /// Feeds a body to `sink`, piece by piece with the bytes seen so far, and gives their number.

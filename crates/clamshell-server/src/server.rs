@@ -37,6 +37,7 @@ use crate::{
     audit::Audit,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     connections::Connections,
+    console::Console,
     control::{self, Control},
     file_systems::FileSystems,
     http, images,
@@ -165,6 +166,20 @@ impl Server {
 
     /// As [`Server::new`], with time and randomness passed in.
     ///
+    /// A server whose shells run at another endpoint: its users, logins and pages are here, sandboxes are not.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn in_front_of(
+        mut config: Config,
+        upstream: Arc<dyn Upstream>,
+        policy: WebPolicy,
+    ) -> Result<Self, RunError> {
+        config.standby = false;
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        Self::assemble(config, clock, entropy, Some((upstream, policy))).await
+    }
+
     /// # Errors
     /// [`RunError`].
     pub async fn with_ports(
@@ -239,6 +254,7 @@ impl Server {
             logs,
             images,
             control: Control::default(),
+        let console = Console::load(&store, &clock, &entropy, &config.console).await?;
             clock,
             entropy,
             tasks,
@@ -276,6 +292,7 @@ impl Server {
         let app = self.app;
         let data_dir = app.config.data_dir.clone();
         let failed = |source| RunError::Listen { address: app.config.listen, source };
+            console,
         let address = listener.local_addr().map_err(failed)?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{address}");
@@ -319,8 +336,17 @@ impl Server {
                     let served = connection(Arc::clone(&app), self.tls.clone(), stream, peer.ip());
                     let served = cut.clone().run_until_cancelled_owned(served);
                     connections.spawn(async move {
+        if let Some(reason) = app.config.console_off() {
+            tracing::info!("no browser console: {reason}");
+        }
+
+        // Before the first request: what lies there now is nobody's.
+        let sessions_dir = data_dir.join("sessions");
+        let _ = tokio::task::spawn_blocking(move || files::remove_leftovers(&sessions_dir)).await;
                         served.await;
                         drop(permit);
+        let console = Arc::clone(&app);
+        app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
                     });
                 }
                 Err(error) => {
@@ -589,7 +615,9 @@ pub(crate) async fn diagnosis(
     let declared = config.runtimes.clone();
     // A path may lie on a file system that does not answer.
     let images = tokio::task::spawn_blocking(move || images::look(&declared)).await.unwrap_or_default();
-    serde_json::json!({ "reports": reports(drivers).await, "runtimes": images })
+    let off = config.console_off();
+    let console = serde_json::json!({ "available": off.is_none(), "detail": off });
+    serde_json::json!({ "reports": reports(drivers).await, "runtimes": images, "console": console })
 }
 
 /// What each driver finds out about this machine, by name.

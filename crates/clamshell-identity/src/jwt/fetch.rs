@@ -12,8 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header, uri::Scheme};
-use http_body_util::{BodyExt, Empty};
+use http::{Method, Request, StatusCode, Uri, header, uri::Scheme};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -154,10 +154,31 @@ impl Fetcher {
         timeout(self.limits.total_timeout, self.follow(url)).await.map_err(|_| FetchError::Timeout)?
     }
 
+    /// Posts a form, with the value of an `Authorization` header, and gives the document that answers it. Redirects are not
+    /// followed: what is posted is secret. Cancel-safe, and in time, as [`Fetcher::get`].
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn post_form(
+        &self,
+        url: &str,
+        form: String,
+        authorization: Option<String>,
+    ) -> Result<Bytes, FetchError> {
+        let exchange = async {
+            let target = Target::parse(url, self.limits.allow_private_addresses)?;
+            match self.exchange(&target, Some(&Form { body: form.into(), authorization })).await? {
+                Answer::Document(bytes) => Ok(bytes),
+                Answer::Redirect(_) => Err(FetchError::Redirect),
+            }
+        };
+        timeout(self.limits.total_timeout, exchange).await.map_err(|_| FetchError::Timeout)?
+    }
+
     async fn follow(&self, url: &str) -> Result<Bytes, FetchError> {
         let mut target = Target::parse(url, self.limits.allow_private_addresses)?;
         for _ in 0..=REDIRECTS_MAX {
-            match self.exchange(&target).await? {
+            match self.exchange(&target, None).await? {
                 Answer::Document(bytes) => return Ok(bytes),
                 Answer::Redirect(location) => target = target.redirect(&location)?,
             }
@@ -165,19 +186,19 @@ impl Fetcher {
         Err(FetchError::Redirect)
     }
 
-    async fn exchange(&self, target: &Target) -> Result<Answer, FetchError> {
+    async fn exchange(&self, target: &Target, form: Option<&Form>) -> Result<Answer, FetchError> {
         let stream = timeout(self.limits.connect_timeout, self.connect(target))
             .await
             .map_err(|_| FetchError::Timeout)??;
         if !target.tls {
-            return self.ask(stream, target).await;
+            return self.ask(stream, target, form).await;
         }
         let name = ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url)?;
         let stream = timeout(self.limits.connect_timeout, self.tls.connect(name, stream))
             .await
             .map_err(|_| FetchError::Timeout)?
             .map_err(|_| FetchError::Tls)?;
-        self.ask(stream, target).await
+        self.ask(stream, target, form).await
     }
 
     async fn connect(&self, target: &Target) -> Result<TcpStream, FetchError> {
@@ -193,21 +214,29 @@ impl Fetcher {
         Err(FetchError::Connect)
     }
 
-    async fn ask<S>(&self, stream: S, target: &Target) -> Result<Answer, FetchError>
+    async fn ask<S>(&self, stream: S, target: &Target, form: Option<&Form>) -> Result<Answer, FetchError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+            hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
                 .await
                 .map_err(|_| FetchError::Http)?;
-        let request = Request::get(target.path.as_str())
+        let mut request = Request::builder()
+            .method(if form.is_some() { Method::POST } else { Method::GET })
+            .uri(target.path.as_str())
             .header(header::HOST, target.authority.as_str())
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, "clamshell")
-            .header(header::CONNECTION, "close")
-            .body(Empty::new())
-            .map_err(|_| FetchError::Url)?;
+            .header(header::CONNECTION, "close");
+        if let Some(form) = form {
+            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            if let Some(authorization) = &form.authorization {
+                request = request.header(header::AUTHORIZATION, authorization.as_str());
+            }
+        }
+        let body = form.map(|form| form.body.clone()).unwrap_or_default();
+        let request = request.body(Full::new(body)).map_err(|_| FetchError::Url)?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
             self.read(response).await
@@ -241,6 +270,12 @@ impl Fetcher {
         }
         Ok(Answer::Document(bytes.into()))
     }
+}
+
+/// What is posted.
+struct Form {
+    body: Bytes,
+    authorization: Option<String>,
 }
 
 enum Answer {

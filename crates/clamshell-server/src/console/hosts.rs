@@ -25,6 +25,12 @@ impl Site {
         format!("{}://{}", if self.https { "https" } else { "http" }, self.authority)
     }
 
+    /// One of plain HTTP on this machine.
+    #[cfg(test)]
+    pub(super) fn of_test(authority: &str) -> Self {
+        Self { authority: authority.to_owned(), https: false, loopback: true }
+    }
+
     /// Whether browsers keep a `Secure` cookie of it.
     pub(crate) fn is_secure(&self) -> bool {
         self.https || self.loopback
@@ -39,13 +45,8 @@ impl Site {
     }
 }
 
-/// Whether a request is for a name of this server: loopback, the listener's address, or a configured one, without a port or
-/// with the listener's. A request without a name, or with two, is for none.
-pub(crate) fn host_allowed(app: &App, parts: &Parts) -> bool {
-    site(app, parts).is_some()
-}
-
-/// The site that a request is for; `None` when it is none of this server's.
+/// The site that a request is for: of loopback, the listener's address, or a configured name, without a port or with the
+/// listener's. `None` for other names, none, or two.
 pub(crate) fn site(app: &App, parts: &Parts) -> Option<Site> {
     let authority = authority(parts)?;
     let endpoint = app.endpoint.get().map_or("", String::as_str);

@@ -25,7 +25,10 @@ use super::{
     ApiError,
     trail::{self, Who},
 };
-use crate::app::{App, Target};
+use crate::{
+    app::{App, Target},
+    console::Login,
+};
 
 /// Characters of a user agent that policies see.
 const USER_AGENT_CHARS_MAX: usize = 512;
@@ -51,9 +54,26 @@ pub(crate) struct Caller {
     context: Arc<BTreeMap<String, Vec<String>>>,
     /// The runtime and endpoint that a call of the data plane names, where they are there.
     target: Option<Target>,
+    /// The login whose cookie came; `None` for other credentials.
+    login: Option<Arc<Login>>,
 }
 
 impl Caller {
+    /// ARN of who asks.
+    pub(crate) fn principal_arn(&self) -> &str {
+        &self.principal.arn
+    }
+
+    /// This caller, known by its login.
+    pub(super) fn with_login(self, login: Arc<Login>) -> Self {
+        Self { login: Some(login), ..self }
+    }
+
+    /// The login whose cookie came; `None` for other credentials.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.login.as_deref()
+    }
+
     /// Identity that the token of a runtime with a JWT authorizer gave; `None` for signed requests.
     pub(crate) fn token(&self) -> Option<&TokenIdentity> {
         self.token.as_deref()
@@ -106,7 +126,7 @@ pub(super) async fn caller(app: &Arc<App>, parts: &Parts, identity: Identity) ->
     let context = Arc::new(context(app, parts, &identity));
     let policies = policies::of_identity(app, &identity).await?;
     let Identity { principal, token, .. } = identity;
-    Ok(Caller { principal, policies, token, context, target: None })
+    Ok(Caller { principal, policies, token, context, target: None, login: None })
 }
 
 /// Whether `caller` may do what `demand` says: every one of its resources must allow it, and none may deny it.

@@ -1,4 +1,4 @@
-//! Who asks: SigV4 by header or presigned query, or a bearer token for a runtime that takes them. Whoever is known here is
+//! Who asks: SigV4 by header or presigned query, a bearer token for a runtime that takes them, or the cookie of a login. Whoever is known here is
 //! at once checked for what it may do (`access.rs`): nothing that is verified here comes out unless it is allowed.
 
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use hyper::body::Incoming;
 use super::{
     ApiError,
     access::{self, Asked, Caller, Identity, Session},
+    login,
 };
 use crate::{
     app::{App, Target},
     connections::Connection,
+    console::Login,
     server::Proof,
 };
 
@@ -33,11 +35,17 @@ pub(super) async fn authenticate_connection(
     asked: &Asked<'_>,
 ) -> Result<(Caller, Connection), ApiError> {
     let claimed = Claimed::find(app, parts, asked).await?;
+    // Counted before it is allowed: what takes rights from a user closes what was opened until then.
+    if let By::Login(login) = &claimed.by {
+        let connection = app.connections.open_by_login(&app.console.logins, login);
+        let caller = claimed.admit(app, parts, PayloadHash::Empty, &[]).await?;
+        return Ok((caller, connection));
+    }
     let (key, ended) = match &claimed.by {
         By::Signature(_, session) => {
             (session.key.as_ref().map(|key| key.access_key_id.clone()), session.ended.clone())
         }
-        By::Token(_) => (None, None),
+        By::Token(_) | By::Login(_) => (None, None),
     };
     let caller = claimed.admit(app, parts, PayloadHash::Empty, &[]).await?;
     let connection = match (key, ended) {
@@ -87,6 +95,7 @@ pub(super) struct Claimed<'a> {
 enum By {
     Signature(Box<Signature>, Box<Session>),
     Token(Box<Identity>),
+    Login(Arc<Login>),
 }
 
 impl<'a> Claimed<'a> {
@@ -102,6 +111,16 @@ impl<'a> Claimed<'a> {
             return Ok(Self { by, asked, target: None });
         }
         let token = bearer(parts, &headers);
+        // A cookie comes along unasked: what a request says itself counts before it.
+        if token.is_none()
+            && !parts.headers.contains_key(header::AUTHORIZATION)
+            && let Some(login) = login::find(app, parts)?
+        {
+            if let Some(proof) = parts.extensions.get::<Proof>() {
+                proof.give();
+            }
+            return Ok(Self { by: By::Login(login), asked, target: None });
+        }
         let refusal = match &token {
             Some(_) => ApiError::AuthorizationMismatch,
             None => ApiError::MissingCredentials,
@@ -132,6 +151,12 @@ impl<'a> Claimed<'a> {
             By::Token(identity) => {
                 return access::admit(app, parts, self.asked, *identity, self.target, body).await;
             }
+            By::Login(login) => {
+                let target = signers_target(app, parts, self.asked).await?;
+                let identity = app.user_identity(&login.user_name);
+                let caller = access::admit(app, parts, self.asked, identity, target, body).await?;
+                return Ok(caller.with_login(login));
+            }
             By::Signature(signature, session) => (signature, session),
         };
         let headers = headers(parts);
@@ -145,13 +170,21 @@ impl<'a> Claimed<'a> {
         if let Some(key) = &session.key {
             app.note_key_use(key);
         }
-        let target = target(app, parts, self.asked).await?;
-        if let Some(target) = &target
-            && target.authorizer()?.is_some()
-        {
-            return Err(ApiError::AuthorizationMismatch);
-        }
+        let target = signers_target(app, parts, self.asked).await?;
         access::admit(app, parts, self.asked, session.identity, target, body).await
+    }
+}
+
+/// As [`target`], for callers that IAM knows: a runtime that takes tokens takes nothing else.
+async fn signers_target(
+    app: &Arc<App>,
+    parts: &Parts,
+    asked: &Asked<'_>,
+) -> Result<Option<Target>, ApiError> {
+    let target = target(app, parts, asked).await?;
+    match &target {
+        Some(found) if found.authorizer()?.is_some() => Err(ApiError::AuthorizationMismatch),
+        _ => Ok(target),
     }
 }
 

@@ -10,6 +10,8 @@ use thiserror::Error;
 
 use super::{access::CallerError, envelope::Envelope};
 use crate::{
+    console::ConsoleError,
+    files::FileError,
     guest::GuestError,
     http::ControlError,
     session::{AgentError, CallError, ClaimError, StopError},
@@ -73,6 +75,12 @@ pub(crate) enum ApiError {
     #[error("no such shell")]
     ShellNotFound,
     /// No such access key.
+    /// The console refuses.
+    #[error("the console refuses")]
+    Console(#[from] ConsoleError),
+    /// No such login.
+    #[error("no such login")]
+    LoginNotFound,
     #[error("no such access key")]
     AccessKeyNotFound,
     /// The last active access key stays.
@@ -157,6 +165,15 @@ impl ApiError {
 
     /// This error, told in other words.
     pub(super) fn within(self, envelope: Envelope) -> Self {
+    /// Seconds that the client should wait before it asks again.
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Console(ConsoleError::LockedOut { retry_after_s }) => Some(*retry_after_s),
+            Self::Console(ConsoleError::Busy | ConsoleError::TooManyLinks) => Some(5),
+            _ => None,
+        }
+    }
+
         Self::Within { envelope, error: Box::new(self) }
     }
 
@@ -200,6 +217,8 @@ impl ApiError {
             Self::Call(error) => call(error),
             Self::Stop(error) => stop(error),
             Self::Claim(ClaimError) => AwsError::new(
+            Self::LoginNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Login not found"),
+            Self::Console(error) => console(error),
                 ErrorCode::Conflict,
                 "The shell is being claimed by another connection at the same moment",
             ),
@@ -285,6 +304,77 @@ fn call(error: &CallError) -> AwsError {
         CallError::Conflict | CallError::ShuttingDown => in_progress(),
         CallError::StartFailed { .. } => AwsError::new(
             ErrorCode::RuntimeClientError,
+fn file(error: &FileError) -> AwsError {
+    let code = match error {
+        FileError::Io(_) => return internal(),
+        FileError::Path(_)
+        | FileError::Link
+        | FileError::Outside
+        | FileError::NotAFile
+        | FileError::NotAFolder
+        | FileError::TooLong { .. } => ErrorCode::Validation,
+        FileError::NotFound => ErrorCode::ResourceNotFound,
+        FileError::NoWorkspace | FileError::Exists | FileError::NotEmpty => ErrorCode::Conflict,
+        FileError::Closed { .. } => ErrorCode::AccessDenied,
+        FileError::NoRoom { .. } => ErrorCode::ServiceQuotaExceeded,
+    };
+    AwsError::new(code, error.to_string())
+}
+
+fn terminal(error: &TerminalError) -> AwsError {
+    let code = match error {
+        TerminalError::Invalid { field, rule } => return AwsError::invalid_field(field, rule),
+        TerminalError::SecretNotFound | TerminalError::NoTerminal => ErrorCode::ResourceNotFound,
+        TerminalError::SecretMissing { .. } | TerminalError::TooLong => ErrorCode::Conflict,
+        TerminalError::Secret(TerminalSecretError::TooMany) => {
+            return AwsError::new(
+                ErrorCode::ServiceQuotaExceeded,
+                format!("The number of secrets has reached the limit of {TERMINAL_SECRETS_MAX}"),
+            );
+        }
+        TerminalError::Secret(_) => return internal(),
+    };
+    AwsError::new(code, error.to_string())
+}
+
+fn console(error: &ConsoleError) -> AwsError {
+    let denied = |message: String| AwsError::new(ErrorCode::AccessDenied, message);
+    match error {
+        ConsoleError::Off(reason) => AwsError::new(
+            ErrorCode::ResourceNotFound,
+            format!("This server has no browser console: {reason}"),
+        ),
+        ConsoleError::Host => denied(
+            "This server does not answer browsers under this name. [console] hosts in its configuration lists further names"
+                .to_owned(),
+        ),
+        ConsoleError::CrossSite(why) => {
+            denied(format!("The request was not made by the page of this console: {why}"))
+        }
+        ConsoleError::Ended => AwsError::new(ErrorCode::Unauthorized, "The login has ended; sign in again"),
+        ConsoleError::Wrong => denied("Wrong user name, password or link".to_owned()),
+        ConsoleError::LockedOut { retry_after_s } => AwsError::new(
+            ErrorCode::Throttling,
+            format!("Too many failed attempts; try again in {retry_after_s} s"),
+        ),
+        ConsoleError::Busy => AwsError::new(ErrorCode::Throttling, "Too many people sign in at once; try again"),
+        ConsoleError::NeedsSignature => denied("Only a signed request may do this, not a login".to_owned()),
+        ConsoleError::NeedsLogin => denied("Only a login of the console may do this".to_owned()),
+        ConsoleError::NotAUser => denied("Only users have logins".to_owned()),
+        ConsoleError::Password => AwsError::invalid_field(
+            "password",
+            "Member must have at least 12 characters and at most 1024 bytes",
+        ),
+        ConsoleError::NotFresh => denied(
+            "This login is too old to set a first password; sign in again with a link (`clamshell console`)".to_owned(),
+        ),
+        ConsoleError::TooManyLinks => {
+            AwsError::new(ErrorCode::Throttling, "Too many links of this user wait to be used")
+        }
+        ConsoleError::Hash => internal(),
+    }
+}
+
             "The runtime could not be started. Please check your CloudWatch logs for more information.",
         )
         .with_error("RuntimeUnreachable"),

@@ -1,9 +1,12 @@
 //! The extension API below `/clamshell/v1/`, see `docs/api.md`.
 
 mod attach;
+mod console;
+mod files;
 mod audit;
 mod keys;
 pub(super) mod logs;
+mod oidc;
 mod principals;
 mod route;
 mod sessions;
@@ -62,6 +65,14 @@ pub(super) async fn handle(
     let (first, second) = (param(0), param(1));
     if found == Found::Health {
         let health = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
+    match found {
+        Found::ConsoleMe => return console::me(app, &parts).await,
+        Found::ConsoleLogin => return console::login(app, &parts, body).await,
+        Found::ConsoleLogout => return console::logout(app, &parts).await,
+        Found::OidcStart => return oidc::start(app, &parts).await,
+        Found::OidcCallback => return oidc::callback(app, &parts).await,
+        _ => {}
+    }
         return Ok(response::json(StatusCode::OK, &health));
     }
     let query = super::query(&parts)?;
@@ -73,7 +84,13 @@ pub(super) async fn handle(
     let (caller, body) = auth::authenticate_body(app, &parts, body, &asked).await?;
     let ask = Ask { app, caller, query, body };
     match found {
-        Found::Health | Found::Attach => Err(ApiError::Internal("route was served before")),
+        Found::ConsoleMe
+        | Found::ConsoleLogin
+        | Found::ConsoleLogout
+        | Found::OidcStart
+        | Found::OidcCallback
+        | Found::Health
+        | Found::Attach | Found::WriteFile => Err(ApiError::Internal("route was served before")),
         Found::Server => server(&ask).await,
         Found::Doctor => {
             let diagnosis = crate::server::diagnosis(app.registry.drivers(), &app.config).await;
@@ -125,6 +142,12 @@ async fn server(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
             "endpoint": endpoint,
             "defaultRuntimeArn": ask.app.runtime_arn(&target.runtime.runtime_id).to_string(),
             "pid": std::process::id(),
+        Found::SetPassword => console::set_password(&ask, first).await,
+        Found::SetConsoleRole => console::set_role(&ask, first).await,
+        Found::SetOwnPassword => console::set_own_password(&ask, &parts).await,
+        Found::ListLogins => console::list(&ask).await,
+        Found::RemoveLogin => console::remove(&ask, first).await,
+        Found::CreateConsoleLink => console::create_link(&ask, &parts).await,
             "driver": ask.app.config.driver,
         }),
     ))

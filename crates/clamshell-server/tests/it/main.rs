@@ -8,6 +8,7 @@ mod audit;
 mod bad_input;
 mod calls;
 mod connections;
+mod console;
 mod control_changes;
 mod control_plane;
 mod file_systems;

@@ -62,12 +62,23 @@ routes! {
 ///
 /// # Errors
 /// [`RouteError`]: 404, or 405 when the path has other methods.
+    SetPassword "PUT" "/users/{userName}/password",
+    SetConsoleRole "PUT" "/users/{userName}/console-role",
 pub(super) fn find<'a>(
     method: &str,
     segments: &'a [String],
 ) -> Result<(ExtensionRoute, Vec<&'a str>), RouteError> {
     let mut allow = Vec::new();
     for (route, (its_method, template)) in ALL.iter().zip(EXTENSION_ROUTES) {
+    ConsoleMe "GET" "/console/me",
+    ConsoleLogin "POST" "/console/login",
+    ConsoleLogout "POST" "/console/logout",
+    SetOwnPassword "PUT" "/console/password",
+    ListLogins "GET" "/console/logins",
+    RemoveLogin "DELETE" "/console/logins/{loginId}",
+    CreateConsoleLink "POST" "/console/links",
+    OidcStart "GET" "/console/oidc/start",
+    OidcCallback "GET" "/console/oidc/callback",
         let Some(params) = params(template, segments) else { continue };
         if *its_method == method {
             return Ok((*route, params));
