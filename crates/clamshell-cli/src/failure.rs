@@ -2,14 +2,18 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use crate::output;
 
-/// A failure as people see it: `error: what: why`, then at most one `hint:` line.
+/// A failure as people see it: the end of a log where one tells more, `error: what: why`, then at most one `hint:` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     what: String,
     why: Option<String>,
     hint: Option<String>,
+    /// Entries of an agent's log.
+    log: Vec<Value>,
     verbatim: bool,
     code: i32,
 }
@@ -17,7 +21,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// What could not be done, in lower case, no period.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), why: None, hint: None, verbatim: false, code: 1 }
+        Self { what: what.into(), why: None, hint: None, log: Vec::new(), verbatim: false, code: 1 }
     }
 
     /// A text that users of the `agentcore` command line know; printed after `Error: `.
@@ -50,6 +54,12 @@ impl Failure {
         self
     }
 
+    /// Adds the end of an agent's log, which people see first.
+    pub(crate) fn log(mut self, entries: Vec<Value>) -> Self {
+        self.log = entries;
+        self
+    }
+
     /// Another exit code than 1.
     pub(crate) fn exit_code(mut self, code: i32) -> Self {
         self.code = code;
@@ -72,10 +82,22 @@ impl Failure {
     /// Prints it: as JSON on stdout, or for people on stderr.
     pub(crate) fn report(&self, json: bool) {
         if json {
-            output::print_json(&serde_json::json!({"success": false, "error": self.message()}));
+            output::print_json(&self.to_json());
         } else {
+            output::print_log_end(&self.log);
             eprintln!("{self}");
         }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut report = json!({"success": false, "error": self.message()});
+        if let Some(hint) = &self.hint {
+            report["hint"] = json!(hint);
+        }
+        if !self.log.is_empty() {
+            report["log"] = json!(self.log);
+        }
+        report
     }
 }
 
@@ -103,5 +125,13 @@ mod tests {
             Failure::known("Command timed out after 2s").to_string(),
             "Error: Command timed out after 2s"
         );
+    }
+
+    #[test]
+    fn programs_are_told_as_much_as_people() {
+        assert_eq!(Failure::new("no").to_json(), json!({"success": false, "error": "no"}));
+        let entry = json!({"timestamp": "t", "message": "m"});
+        let whole = Failure::new("no").because("x").hint("look").log(vec![entry.clone()]).to_json();
+        assert_eq!(whole, json!({"success": false, "error": "no: x", "hint": "look", "log": [entry]}));
     }
 }

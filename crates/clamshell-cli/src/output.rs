@@ -5,11 +5,22 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::client::printable;
+
 /// Prints one JSON object on one line. A closed stdout is nobody's error.
 pub(crate) fn print_json(value: &impl serde::Serialize) {
     if let Ok(mut text) = serde_json::to_string(value) {
         text.push('\n');
         print_text(&text);
+    }
+}
+
+/// Says that something was done: with JSON by what there is now.
+pub(crate) fn print_done(json: bool, value: &Value, sentence: &str) {
+    if json {
+        print_json(value);
+    } else {
+        eprintln!("{sentence}");
     }
 }
 
@@ -66,6 +77,24 @@ pub(crate) fn time(value: &Value, member: &str) -> String {
     match text.split_once('.') {
         Some((seconds, rest)) if rest.ends_with('Z') => format!("{seconds}Z"),
         _ => text,
+    }
+}
+
+/// An entry of a log, for people.
+pub(crate) fn log_line(entry: &Value) -> String {
+    // What an agent prints may hold escape sequences: they are not for this terminal.
+    let message = text(entry, "message");
+    let message: String =
+        message.trim_end().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let message = message.replace('\n', "\n    ");
+    let note = if entry["source"] == "platform" { "[platform] " } else { "" };
+    format!("{}  {note}{message}\n", printable(&text(entry, "timestamp")))
+}
+
+/// Prints the end of a log beside a failure.
+pub(crate) fn print_log_end(entries: &[Value]) {
+    for entry in entries {
+        eprint!("  {}", log_line(entry));
     }
 }
 

@@ -9,7 +9,7 @@ use clamshell_wire::{arn::RuntimeArn, headers, percent_encode};
 use clap::Args;
 use http::{HeaderMap, HeaderName, Method};
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep},
@@ -35,6 +35,9 @@ const COLLECTED_BYTES_MAX: usize = 256 << 20;
 const LOG_BYTES_MAX: usize = 4 << 20;
 /// The end of a stack trace and why the platform gave up.
 const LOG_LINES_SHOWN: usize = 12;
+/// How long an agent that died is waited for in its log, and how often it is looked for.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
+const LAST_WORD_PAUSE: Duration = Duration::from_millis(100);
 /// The one refusal that asks to be tried again.
 const RETRYABLE: &str = "RetryableConflictException";
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -111,13 +114,9 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<i32, Failure> {
         Ok(answer) => answer,
         Err((failure, false)) => return Err(failure),
         Err((failure, true)) => {
-            let shown = tell_log(&client, &runtime.arn, &qualifier, &session_id, began_at_ms).await;
-            let hint = format!(
-                "`clamshell logs {} --session {session_id}` shows {} the agent printed",
-                args.runtime,
-                if shown { "all that" } else { "what" },
-            );
-            return Err(failure.hint(hint));
+            let log = LogEnd::read(&client, &runtime.arn, &qualifier, &session_id, began_at_ms).await;
+            let hint = log.hint(&args.runtime, &session_id);
+            return Err(failure.log(log.entries).hint(hint));
         }
     };
     if let Some(id) = text_of(&answer.headers, headers::SESSION_ID) {
@@ -125,21 +124,54 @@ pub(crate) async fn run(args: InvokeArgs) -> Result<i32, Failure> {
     }
     let json = args.server.json;
     let form = Form::of(&text_of(&answer.headers, "content-type").unwrap_or_default(), args.raw && !json);
-    let error = read(answer, form, json, &session_id).await?;
-    if !json {
-        if let Some(error) = &error {
-            eprintln!("Error: {}", printable(error));
-            if !args.raw && args.file.is_none() && speaks_json_rpc(&client, &runtime.arn).await {
-                eprintln!(
-                    "hint: this agent speaks a protocol of its own; --raw or --file sends a request of it"
-                );
-            }
+    let ended = read(answer, form, json).await?;
+    // What an agent says itself needs no log; what it left unsaid does.
+    let log = if ended.is_broken && !client.target().is_aws() {
+        LogEnd::read_whole(&client, &runtime.arn, &qualifier, &session_id, began_at_ms).await
+    } else {
+        LogEnd::default()
+    };
+    let hint = if ended.is_broken && !client.target().is_aws() {
+        Some(log.hint(&args.runtime, &session_id))
+    } else if ended.error.is_some() && !args.raw && args.file.is_none() {
+        let protocol = speaks_json_rpc(&client, &runtime.arn).await;
+        protocol.then(|| {
+            "this agent speaks a protocol of its own; --raw or --file sends a request of it".to_owned()
+        })
+    } else {
+        None
+    };
+    if json {
+        let mut report = json!({
+            "success": ended.error.is_none(),
+            "response": answer::value(form, &ended.collected),
+            "sessionId": session_id,
+        });
+        if let Some(error) = &ended.error {
+            report["error"] = json!(error);
+        }
+        if let Some(hint) = hint {
+            report["hint"] = json!(hint);
+        }
+        if !log.entries.is_empty() {
+            report["log"] = json!(log.entries);
+        }
+        output::print_json(&report);
+    } else {
+        output::print_log_end(&log.entries);
+        match &ended.error {
+            Some(error) => eprintln!("Error: {}", printable(error)),
+            None if ended.is_empty => eprintln!("The agent's answer is empty."),
+            None => {}
+        }
+        if let Some(hint) = hint {
+            eprintln!("hint: {hint}");
         }
         if args.session_id.is_none() {
             eprintln!("Session: {session_id}");
         }
     }
-    Ok(i32::from(error.is_some()))
+    Ok(i32::from(ended.error.is_some()))
 }
 
 /// Whether a prompt is no request that the agent knows.
@@ -151,35 +183,66 @@ async fn speaks_json_rpc(client: &Client, arn: &RuntimeArn) -> bool {
     })
 }
 
-/// Prints the end of what the log says since a call that failed began; whether there was anything.
-async fn tell_log(
-    client: &Client,
-    arn: &RuntimeArn,
-    qualifier: &str,
-    session_id: &str,
-    since_ms: u64,
-) -> bool {
-    let path = format!(
-        "/clamshell/v1/logs?runtime={}&endpoint={}&session={}&since={since_ms}",
-        percent_encode(&arn.to_string()),
-        percent_encode(qualifier),
-        percent_encode(session_id),
-    );
-    // The call has failed already; a log that cannot be had changes nothing.
-    let Ok(mut answer) = client.send(Method::GET, &path, &[], Vec::new()).await else { return false };
-    let mut bytes = Vec::new();
-    while let Some(Ok(frame)) = answer.body.frame().await {
-        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
-        if bytes.len() > LOG_BYTES_MAX {
-            return false;
+/// The end of what the log says since a call that failed began.
+#[derive(Debug, Default)]
+struct LogEnd {
+    /// At most [`LOG_LINES_SHOWN`].
+    entries: Vec<Value>,
+}
+
+impl LogEnd {
+    /// Empty when there is nothing, or it cannot be had: the call has failed already, and that changes nothing.
+    async fn read(
+        client: &Client,
+        arn: &RuntimeArn,
+        qualifier: &str,
+        session_id: &str,
+        since_ms: u64,
+    ) -> Self {
+        let path = format!(
+            "/clamshell/v1/logs?runtime={}&endpoint={}&session={}&since={since_ms}",
+            percent_encode(&arn.to_string()),
+            percent_encode(qualifier),
+            percent_encode(session_id),
+        );
+        let Ok(mut answer) = client.send(Method::GET, &path, &[], Vec::new()).await else {
+            return Self::default();
+        };
+        let mut bytes = Vec::new();
+        while let Some(Ok(frame)) = answer.body.frame().await {
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > LOG_BYTES_MAX {
+                return Self::default();
+            }
+        }
+        let mut entries: Vec<Value> = bytes.split(|byte| *byte == b'\n').filter_map(logs::entry).collect();
+        Self { entries: entries.split_off(entries.len().saturating_sub(LOG_LINES_SHOWN)) }
+    }
+
+    /// As [`LogEnd::read`], and waits a moment for the platform's last word, which comes after the agent's.
+    async fn read_whole(
+        client: &Client,
+        arn: &RuntimeArn,
+        qualifier: &str,
+        session_id: &str,
+        since_ms: u64,
+    ) -> Self {
+        let give_up = Instant::now() + LAST_WORD_WITHIN;
+        loop {
+            let log = Self::read(client, arn, qualifier, session_id, since_ms).await;
+            let is_whole = log.entries.last().is_some_and(|entry| entry["source"] == "platform");
+            if is_whole || Instant::now() >= give_up {
+                return log;
+            }
+            sleep(LAST_WORD_PAUSE).await;
         }
     }
-    let lines: Vec<String> =
-        bytes.split(|byte| *byte == b'\n').filter_map(|line| logs::shown(line, false)).collect();
-    for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES_SHOWN)) {
-        eprint!("  {line}");
+
+    /// Where there is more.
+    fn hint(&self, runtime: &str, session_id: &str) -> String {
+        let what = if self.entries.is_empty() { "what" } else { "all that" };
+        format!("`clamshell logs {runtime} --session {session_id}` shows {what} the agent printed")
     }
-    !lines.is_empty()
 }
 
 fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -276,17 +339,26 @@ async fn send(
     }
 }
 
-/// Prints the answer; gives the agent's error when it is one.
-async fn read(
-    mut answer: Answer,
-    form: Form,
-    json: bool,
-    session_id: &str,
-) -> Result<Option<String>, Failure> {
+/// How an answer came out.
+#[derive(Debug)]
+struct Ended {
+    /// With --json, what was not printed yet.
+    collected: Vec<u8>,
+    /// What the agent says went wrong, or that its answer broke off.
+    error: Option<String>,
+    /// It broke off.
+    is_broken: bool,
+    /// There was not one byte.
+    is_empty: bool,
+}
+
+/// Prints the answer, or collects it for a report.
+async fn read(mut answer: Answer, form: Form, json: bool) -> Result<Ended, Failure> {
     let mut printer = Printer::new(form, json);
     let mut stdout = tokio::io::stdout();
     let mut collected = Vec::new();
     let mut broken = None;
+    let mut is_empty = true;
     while let Some(frame) = answer.body.frame().await {
         let bytes = match frame {
             Ok(frame) => frame.into_data().unwrap_or_default(),
@@ -295,6 +367,7 @@ async fn read(
                 break;
             }
         };
+        is_empty &= bytes.is_empty();
         let out = printer.feed(&bytes);
         if json {
             if collected.len() + out.len() > COLLECTED_BYTES_MAX {
@@ -305,23 +378,13 @@ async fn read(
             write(&mut stdout, &out).await?;
         }
     }
-    let (out, ended) = printer.end();
-    let error = broken.or(ended);
+    let (out, told) = printer.end();
     if json {
         collected.extend_from_slice(&out);
-        let mut report = json!({
-            "success": error.is_none(),
-            "response": answer::value(form, &collected),
-            "sessionId": session_id,
-        });
-        if let Some(error) = &error {
-            report["error"] = json!(error);
-        }
-        output::print_json(&report);
     } else {
         write(&mut stdout, &out).await?;
     }
-    Ok(error)
+    Ok(Ended { collected, is_broken: broken.is_some(), error: broken.or(told), is_empty })
 }
 
 async fn write(stdout: &mut tokio::io::Stdout, bytes: &[u8]) -> Result<(), Failure> {

@@ -7,13 +7,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use crate::{
-    cli::ServerArgs,
-    client::printable,
-    failure::Failure,
-    output::{self, text},
-    runtimes,
-};
+use crate::{cli::ServerArgs, failure::Failure, output, runtimes};
 
 /// One line of a log; the server cuts them at 256 KiB before escapes.
 const LINE_BYTES_MAX: usize = 4 << 20;
@@ -139,21 +133,19 @@ fn print(line: &[u8], json: bool) -> bool {
     }
 }
 
+/// A line's entry; `None` when it is none.
+pub(super) fn entry(line: &[u8]) -> Option<Value> {
+    serde_json::from_slice::<Value>(line).ok().filter(Value::is_object)
+}
+
 /// One line as it is printed; `None` when it is none.
-pub(super) fn shown(line: &[u8], json: bool) -> Option<String> {
-    let line = String::from_utf8_lossy(line);
-    let line = line.trim_end_matches(['\r', '\n']);
-    let entry = serde_json::from_str::<Value>(line).ok().filter(Value::is_object)?;
+fn shown(line: &[u8], json: bool) -> Option<String> {
+    let entry = entry(line)?;
     if json {
-        return Some(format!("{line}\n"));
+        let line = String::from_utf8_lossy(line);
+        return Some(format!("{}\n", line.trim_end_matches(['\r', '\n'])));
     }
-    // What an agent prints may hold escape sequences: they are not for this terminal.
-    let message = text(&entry, "message");
-    let message: String =
-        message.trim_end().chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
-    let message = message.replace('\n', "\n    ");
-    let note = if entry["source"] == "platform" { "[platform] " } else { "" };
-    Some(format!("{}  {note}{message}\n", printable(&text(&entry, "timestamp"))))
+    Some(output::log_line(&entry))
 }
 
 #[cfg(test)]

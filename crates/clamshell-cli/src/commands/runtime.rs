@@ -443,10 +443,12 @@ pub(crate) fn print_one(json: bool, is_aws: bool, one: &Value) {
             .map(|seconds| format!("{seconds} s"))
             .unwrap_or_default()
     };
-    let mut network = text(&one["networkConfiguration"], "networkMode");
-    if !is_aws {
-        network.push_str(", of which this server gives loopback only");
-    }
+    let mode = text(&one["networkConfiguration"], "networkMode");
+    let network = match (is_aws, mode.as_str()) {
+        (true, _) => mode,
+        (false, "") => "loopback only".to_owned(),
+        (false, mode) => format!("{mode}, of which this server gives loopback only"),
+    };
     output::print_fields(&[
         ("runtime", text(one, "agentRuntimeName")),
         ("ARN", text(one, "agentRuntimeArn")),
