@@ -1,4 +1,4 @@
-//! Objects by the S3 protocol: whether one is there, and putting a file.
+//! Objects by the S3 protocol: whether one is there, putting a file, removing one.
 
 use std::{
     io::Read,
@@ -50,6 +50,19 @@ impl Client {
         let head = self.request("s3", endpoint, &Method::PUT, path, &fields, payload).await?;
         let body = FileBody { file: upload.file, left: upload.bytes };
         self.answer(endpoint, path, head.map(|()| body), UPLOAD_TIMEOUT).await
+    }
+}
+
+impl Client {
+    /// Removes an object. `path` must need no escape.
+    pub(crate) async fn remove_object(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+    ) -> Result<Answer, RequestError> {
+        let fields = [(HeaderName::from_static(CONTENT_SHA256), hex(&EMPTY_SHA256))];
+        let head = self.request("s3", endpoint, &Method::DELETE, path, &fields, PayloadHash::Empty).await?;
+        self.answer(endpoint, path, head.map(|()| Full::default()), ANSWER_TIMEOUT).await
     }
 }
 

@@ -2,18 +2,21 @@
 //!
 //! A folder is packed with its dependencies into a zip, uploaded by the S3 protocol, and hosted as code; an image is named.
 
+mod check;
 mod ignore;
 mod pack;
 mod project;
 mod vendor;
 
 use std::{
+    cell::RefCell,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use self::{
     pack::{Packed, Sources},
@@ -29,6 +32,9 @@ use crate::{
     output::{self, text},
     target::Place,
 };
+
+/// Whoever pressed Ctrl+C waits no longer than this for a package to be removed.
+const REMOVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Deploy a folder or an image as a runtime
 #[derive(Debug, Args)]
@@ -92,16 +98,40 @@ pub(crate) async fn run(args: DeployArgs) -> Result<i32, Failure> {
     let platform =
         Platform::of(client.as_ref().map(|client| (client.target().place, client.target().is_aws())));
     match (client, args.dry_run) {
-        (Some(client), false) => tokio::select! {
-            ended = deploy(&args, &client, source, &name, existing, platform) => ended,
-            // Dropping the other arm ends the installer and removes the temporary folder.
-            _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")
-                .hint(format!("`clamshell status {name}` shows whether the runtime was made"))
-                .exit_code(130)),
-        },
+        (Some(client), false) => {
+            let uploaded = Uploaded::default();
+            let ended = tokio::select! {
+                ended = deploy(&args, &client, source, &name, existing, platform, &uploaded) => Some(ended),
+                // Dropping the other arm ends the installer and removes the temporary folder.
+                _ = tokio::signal::ctrl_c() => None,
+            };
+            match ended {
+                Some(ended) => ended,
+                None => Err(interrupted(&client, &name, &uploaded).await),
+            }
+        }
         (client, _) => {
             let at = client.map(|client| client.target().endpoint.to_string());
             plan(&args, source, &name, existing.as_ref(), at, platform)
+        }
+    }
+}
+
+/// Path of a package that nothing names yet: it was not there before.
+type Uploaded = RefCell<Option<String>>;
+
+/// Takes back what can be taken back.
+async fn interrupted(client: &Client, name: &str, uploaded: &Uploaded) -> Failure {
+    let interrupted = Failure::new("interrupted").exit_code(130);
+    let Some(path) = uploaded.take() else {
+        return interrupted.hint(format!("`clamshell status {name}` shows whether the runtime was made"));
+    };
+    let endpoint = client.target().endpoint.objects();
+    let removed = timeout(REMOVED_WITHIN, client.remove_object(&endpoint, &path)).await;
+    match removed {
+        Ok(Ok(_)) => interrupted.because("nothing was deployed"),
+        Ok(Err(_)) | Err(_) => {
+            interrupted.because("nothing was deployed").hint(format!("the package may be left at s3:/{path}"))
         }
     }
 }
@@ -171,6 +201,7 @@ async fn deploy(
     name: &str,
     existing: Option<Value>,
     platform: Platform,
+    uploaded: &Uploaded,
 ) -> Result<i32, Failure> {
     let mut code = Value::Null;
     let (artifact, environment, protocol) = match source {
@@ -180,6 +211,7 @@ async fn deploy(
         Source::Folder(project) => {
             let bucket = bucket(args, client).await?;
             let tools = vendor::Tools::find(&project, platform)?;
+            read_through(&project, &tools).await?;
             let packed = package(&project, &tools).await?;
             let key = format!("{name}/{}.zip", hex(&packed.sha256));
             code = json!({
@@ -189,7 +221,7 @@ async fn deploy(
                 "files": packed.files,
                 "sha256": hex(&packed.sha256),
             });
-            upload(client, &bucket, &key, packed).await?;
+            upload(client, &bucket, &key, packed, uploaded).await?;
             let artifact =
                 runtime::code_artifact(&bucket, &key, Some(&tools.code_runtime), &project.entry_point);
             (artifact, project.environment.clone(), project.protocol)
@@ -208,6 +240,11 @@ async fn deploy(
         over.insert("roleArn".to_owned(), json!(role));
     }
     let created = existing.is_none();
+    if existing.is_none() && !over.contains_key("roleArn") {
+        over.insert("roleArn".to_owned(), json!(runtime::default_role(client).await?));
+    }
+    // From here on something may name the package.
+    uploaded.take();
     let step = Progress::start(if created { "Creating the runtime" } else { "Making a new version" });
     let made = match existing {
         Some(existing) => {
@@ -216,9 +253,6 @@ async fn deploy(
             runtime::update(client, &text(&existing, "agentRuntimeId"), &Value::Object(body), true).await
         }
         None => {
-            if !over.contains_key("roleArn") {
-                over.insert("roleArn".to_owned(), json!(runtime::default_role(client).await?));
-            }
             over.insert("agentRuntimeName".to_owned(), json!(name));
             over.insert("networkConfiguration".to_owned(), json!({"networkMode": "PUBLIC"}));
             runtime::create(client, &Value::Object(over), true).await
@@ -275,6 +309,16 @@ fn files(count: usize) -> String {
     if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
+/// Finds errors of syntax before anything is made of the project.
+async fn read_through(project: &Project, tools: &vendor::Tools) -> Result<(), Failure> {
+    let progress = Progress::start("Checking the syntax");
+    match check::check(project, &tools.code_runtime).await? {
+        Some(count) => progress.done(&files(count)),
+        None => progress.done("left to the agent's start"),
+    }
+    Ok(())
+}
+
 /// Installs dependencies next to the project, never in it, and packs both.
 async fn package(project: &Project, tools: &vendor::Tools) -> Result<Packed, Failure> {
     let staging = vendor::Staging::new()?;
@@ -292,14 +336,20 @@ async fn package(project: &Project, tools: &vendor::Tools) -> Result<Packed, Fai
         language: project.language,
         vendored: Some(staging.path().to_owned()),
     };
-    let file = staging.path().with_extension("zip");
+    let file = staging.package();
     let packed = tokio::task::spawn_blocking(move || pack::pack(&sources, &file)).await;
     let packed = packed.map_err(|error| Failure::new("cannot pack the project").because_of(&error))??;
     progress.done(&format!("{}, {}", files(packed.files), output::bytes(packed.bytes)));
     Ok(packed)
 }
 
-async fn upload(client: &Client, bucket: &str, key: &str, packed: Packed) -> Result<(), Failure> {
+async fn upload(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    packed: Packed,
+    uploaded: &Uploaded,
+) -> Result<(), Failure> {
     let endpoint = client.target().endpoint.objects();
     let progress = Progress::start(&format!("Uploading to s3://{bucket}"));
     let path = format!("/{bucket}/{key}");
@@ -308,6 +358,7 @@ async fn upload(client: &Client, bucket: &str, key: &str, packed: Packed) -> Res
         progress.done("it is there already");
         return Ok(());
     }
+    uploaded.replace(Some(path.clone()));
     let bytes = packed.bytes;
     let upload = Upload { file: packed.file, bytes, sha256: packed.sha256 };
     match client.object(&endpoint, &path, Some(upload)).await {

@@ -19,6 +19,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const LINES_SHOWN: usize = 15;
 /// Python versions that can be hosted, the most usual ones first.
 const PYTHONS: [&str; 5] = ["3.12", "3.13", "3.11", "3.10", "3.14"];
+/// Tries to remove a folder into which somebody writes.
+const REMOVALS_MAX: usize = 20;
 /// Where the image `host` finds programs.
 const HOST_PATH: [&str; 2] = ["/usr/local/bin", "/usr/bin"];
 
@@ -56,27 +58,46 @@ pub(super) struct Step {
 
 /// A folder that goes when it is dropped.
 #[derive(Debug)]
-pub(super) struct Staging(PathBuf);
+pub(super) struct Staging {
+    whole: PathBuf,
+    installed: PathBuf,
+}
 
 impl Staging {
     /// An empty folder nobody else can read.
     pub(super) fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("clamshell-deploy-{}", uuid::Uuid::new_v4().simple()));
-        let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| Failure::new(format!("cannot make {}", path.display())).because_of(&error))?;
-        Ok(Self(path))
+        let whole = std::env::temp_dir().join(format!("clamshell-deploy-{}", uuid::Uuid::new_v4().simple()));
+        let installed = whole.join("installed");
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.mode(0o700).create(&whole);
+        let staging = Self { whole, installed };
+        made.and_then(|()| builder.create(&staging.installed)).map_err(|error| {
+            Failure::new(format!("cannot make {}", staging.whole.display())).because_of(&error)
+        })?;
+        Ok(staging)
     }
 
-    /// Where it is.
+    /// Where what is installed goes.
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.installed
+    }
+
+    /// Where the package is made.
+    pub(super) fn package(&self) -> PathBuf {
+        self.whole.join("package.zip")
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What stays behind is in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
+        // What an installer makes in this very moment is in the way of the first try.
+        for _ in 0..REMOVALS_MAX {
+            match fs::remove_dir_all(&self.whole) {
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                // What stays behind is in the folder for temporary files.
+                Ok(()) | Err(_) => return,
+            }
+        }
     }
 }
 
@@ -324,10 +345,12 @@ mod tests {
     #[test]
     fn a_staging_folder_goes_with_its_owner() {
         let staging = Staging::new().unwrap();
-        let path = staging.path().to_owned();
+        let (path, package) = (staging.path().to_owned(), staging.package());
         fs::write(path.join("file"), "x").unwrap();
+        fs::write(&package, "x").unwrap();
+        assert!(!package.starts_with(&path), "the package is no part of itself");
         drop(staging);
-        assert!(!path.exists());
+        assert!(!path.exists() && !package.parent().unwrap().exists());
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
 //! Runtimes and endpoints by the command line: made, changed, invoked, seen, removed.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use clamshell_testkit::eventually;
@@ -200,6 +204,18 @@ async fn a_call_that_fails_shows_why() {
     ] {
         assert!(ended.stderr.contains(text), "{text}: {ended:?}");
     }
+    // Programs are told as much.
+    let report = place.run(&["invoke", "broken", "hello", "--session-id", &id, "--json"]);
+    assert_eq!(report.code, Some(1), "{report:?}");
+    let report = report.json();
+    assert_eq!(report["success"], json!(false));
+    let hint = format!("`clamshell logs broken --session {id}` shows all that the agent printed");
+    assert_eq!(report["hint"], json!(hint), "{report}");
+    let log: Vec<&str> =
+        report["log"].as_array().unwrap().iter().map(|one| one["message"].as_str().unwrap()).collect();
+    assert!(log.iter().any(|line| line.starts_with("ModuleNotFoundError: ")), "{report}");
+    let shown = plain(&place, &["runtime", "get", "default"]);
+    assert!(shown.stdout.contains("loopback only") && !shown.stdout.contains("PUBLIC"), "{shown:?}");
     let shown = plain(&place, &["runtime", "get", "broken"]);
     assert!(shown.stdout.contains("PUBLIC, of which this server gives loopback only"), "{shown:?}");
     // A prompt is no request of these protocols.
@@ -238,4 +254,233 @@ async fn what_cannot_be_deployed_is_told_with_a_hint() {
     check(&["runtime", "create", "nothing"], "no artifact was named\nhint: ");
     check(&["logs", "nobody"], "cannot find the runtime `nobody`");
     check(&["create", "9lives", "--agent", "plain-http"], "a name begins with a letter");
+}
+
+/// An agent that dies in its answer, or has nothing to say.
+const DYING: &str = r#"
+import json, os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Agent(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply(b'{"status":"Healthy"}')
+    def do_POST(self):
+        ask = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+        if ask == "die":
+            # The answer ends with its connection.
+            self.reply(b"the first half")
+            print("about to die", flush=True)
+            os._exit(7)
+        self.reply(b"" if ask == "nothing" else b"whole")
+    def reply(self, body):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n" + body)
+    def log_message(self, *arguments):
+        pass
+
+ThreadingHTTPServer(("0.0.0.0", 8080), Agent).serve_forever()
+"#;
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_failure_that_shows_why() {
+    let Some(place) = Place::new().await else { return };
+    place.project("dying", &[("agent.py", DYING)]);
+    place.deploy("dying", &[]);
+    let ended = place.run(&["invoke", "dying", "fine", "--session-id", &session("fine")]);
+    assert_eq!(
+        (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
+        (Some(0), "whole", ""),
+        "{ended:?}"
+    );
+    let ended = place.run(&["invoke", "dying", "nothing", "--session-id", &session("fine")]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert_eq!(ended.stderr, "The agent's answer is empty.\n");
+    let id = session("dying");
+    let ended = place.run(&["invoke", "dying", "die", "--session-id", &id]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "the first half"), "{ended:?}");
+    for text in [
+        "about to die\n",
+        "[platform] agent exited with code 7\n",
+        "Error: the answer broke off",
+        &format!("\nhint: `clamshell logs dying --session {id}` shows all that the agent printed\n"),
+    ] {
+        assert!(ended.stderr.contains(text), "{text}: {ended:?}");
+    }
+    let id = session("dying-json");
+    let ended = place.run(&["invoke", "dying", "die", "--session-id", &id, "--json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report = ended.json();
+    assert_eq!(
+        (&report["success"], &report["response"]),
+        (&json!(false), &json!("the first half")),
+        "{report}"
+    );
+    assert!(report["error"].as_str().unwrap().starts_with("the answer broke off"), "{report}");
+    assert!(report["hint"].as_str().unwrap().contains(&id), "{report}");
+    let last = report["log"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["message"], "agent exited with code 7", "{report}");
+}
+
+#[tokio::test]
+async fn code_that_is_no_code_is_not_deployed() {
+    let Some(place) = Place::new().await else { return };
+    let lines = "import helper\n";
+    place
+        .project("python", &[("main.py", lines), ("helper.py", "x = 1\ndef f(:\n"), ("old.py", "print 1\n")]);
+    let ended = place.run(&["deploy", "./python", "--json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let report = ended.json();
+    assert_eq!(report["error"], "cannot deploy the project: helper.py:2: invalid syntax", "{report}");
+    place.project(
+        "script",
+        &[("package.json", "{}"), ("index.js", "require('./other')\n"), ("other.js", "let = ;\n")],
+    );
+    let ended = place.run(&["deploy", "./script"]);
+    if std::process::Command::new("node").arg("--version").output().is_ok() {
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("\nerror: cannot deploy the project: other.js:1: "), "{ended:?}");
+        assert_eq!(place.json(&["runtime", "list"])["agentRuntimes"].as_array().map(Vec::len), Some(1));
+    }
+    assert_eq!(packages(&place), 0);
+    // What nothing imports is nobody's business.
+    place.project("python", &[("helper.py", "x = 1\n")]);
+    place.deploy("python", &[]);
+    assert_ne!(packages(&place), 0);
+}
+
+/// Files that the server keeps for buckets.
+fn packages(place: &Place) -> usize {
+    let mut folders = vec![place.server.data_dir().join("objects")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() { folders.push(entry.path()) } else { count += 1 }
+        }
+    }
+    count
+}
+
+/// Bytes that compress to nothing less.
+fn noise(length: usize) -> Vec<u8> {
+    let mut seed = 7_u32;
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        seed.to_be_bytes()[0]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// Waits for a step of a deployment, and presses Ctrl+C when `is_time` says so.
+fn interrupt(
+    mut deploy: std::process::Command,
+    step: &str,
+    is_time: impl Fn() -> bool,
+) -> (Option<i32>, String) {
+    let mut child = deploy.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains(step) {
+        let mut byte = [0];
+        let ended = stderr.read_exact(&mut byte);
+        assert!(ended.is_ok(), "{}", String::from_utf8_lossy(&said));
+        said.push(byte[0]);
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_time() {
+        assert!(std::time::Instant::now() < deadline, "{}", String::from_utf8_lossy(&said));
+        std::thread::yield_now();
+    }
+    signal(&child, Signal::INT);
+    let code = wait(&mut child);
+    stderr.read_to_end(&mut said).unwrap();
+    (code, String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A way to a server that takes so many bytes of a connection and then no more.
+struct Narrow {
+    port: u16,
+    is_full: Arc<AtomicBool>,
+    /// Lets go of what is held.
+    over: Arc<AtomicBool>,
+}
+
+fn narrow(server: std::net::SocketAddr, bytes_max: usize) -> Narrow {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let way =
+        Narrow { port: listener.local_addr().unwrap().port(), is_full: Arc::default(), over: Arc::default() };
+    let (is_full, over) = (Arc::clone(&way.is_full), Arc::clone(&way.over));
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut upstream = std::net::TcpStream::connect(server).unwrap();
+            let (mut back, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut back, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            });
+            let (is_full, over) = (Arc::clone(&is_full), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let (mut count, mut buffer) = (0, vec![0; 65_536]);
+                while let Ok(length @ 1..) = client.read(&mut buffer) {
+                    let _ = upstream.write_all(&buffer[..length]);
+                    count += length;
+                    if count > bytes_max {
+                        is_full.store(true, Ordering::SeqCst);
+                        while !over.load(Ordering::SeqCst) {
+                            std::thread::yield_now();
+                        }
+                        break;
+                    }
+                }
+                let _ = upstream.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    way
+}
+
+#[tokio::test]
+async fn an_interrupted_deploy_leaves_nothing_behind() {
+    let Some(place) = Place::new().await else { return };
+    let folder = place.project("large", &[("main.py", AGENT)]);
+    let temporary = tempfile::tempdir().unwrap();
+    let deploy = |more: &[&str]| {
+        let args: Vec<&str> = ["deploy", "./large"].into_iter().chain(more.iter().copied()).collect();
+        let mut deploy = command(place.server.data_dir(), &args);
+        deploy.current_dir(place.projects.path()).env("TMPDIR", temporary.path());
+        deploy
+    };
+    let is_clean = || {
+        let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(place.json(&["runtime", "list"])["agentRuntimes"].as_array().map(Vec::len), Some(1));
+    };
+    std::fs::write(folder.join("model.bin"), noise(80_000_000)).unwrap();
+    let (code, said) = interrupt(deploy(&[]), "Packing... ", || true);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("\nerror: interrupted"), "{said}");
+    is_clean();
+    assert_eq!(packages(&place), 0);
+
+    std::fs::write(folder.join("model.bin"), noise(4_000_000)).unwrap();
+    let server = place.server.info().unwrap().endpoint;
+    let way = narrow(server.rsplit('/').next().unwrap().parse().unwrap(), 1_000_000);
+    let url = format!("http://127.0.0.1:{}", way.port);
+    let mut uploading = deploy(&["--endpoint-url", &url]);
+    let environment = plain(&place, &["env", "--json"]).json();
+    for (name, value) in environment.as_object().unwrap() {
+        if !name.contains("ENDPOINT") {
+            uploading.env(name, value.as_str().unwrap());
+        }
+    }
+    let (code, said) = interrupt(uploading, "Uploading to s3://", || way.is_full.load(Ordering::SeqCst));
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("\nerror: interrupted: nothing was deployed"), "{said}");
+    is_clean();
+    way.over.store(true, Ordering::SeqCst);
+    eventually("the server keeps nothing", std::time::Duration::from_secs(30), async || {
+        match packages(&place) {
+            0 => Ok(()),
+            count => Err(count),
+        }
+    })
+    .await;
 }
