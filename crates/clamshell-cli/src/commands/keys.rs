@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::sessions::call;
 use crate::{
     cli::ServerArgs,
-    client::Client,
     failure::Failure,
-    output::{self, text, time},
+    output::{self, print_done, text, time},
 };
 
 /// Create, list, disable, enable and remove access keys
@@ -87,39 +87,20 @@ pub(crate) async fn run(args: KeysArgs) -> Result<i32, Failure> {
         KeysCommand::Disable(key) => {
             let found =
                 call(&client, Method::POST, &one(&key, "/disable"), None, "cannot disable the key").await?;
-            done(json, &found, &format!("Disabled {}.", key.access_key_id));
+            print_done(json, &found, &format!("Disabled {}.", key.access_key_id));
         }
         KeysCommand::Enable(key) => {
             let found =
                 call(&client, Method::POST, &one(&key, "/enable"), None, "cannot enable the key").await?;
-            done(json, &found, &format!("Enabled {}.", key.access_key_id));
+            print_done(json, &found, &format!("Enabled {}.", key.access_key_id));
         }
         KeysCommand::Remove(key) => {
             call(&client, Method::DELETE, &one(&key, ""), None, "cannot remove the key").await?;
             let gone = json!({"success": true, "accessKeyId": key.access_key_id});
-            done(json, &gone, &format!("Removed {}.", key.access_key_id));
+            print_done(json, &gone, &format!("Removed {}.", key.access_key_id));
         }
     }
     Ok(0)
-}
-
-async fn call(
-    client: &Client,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-    what: &str,
-) -> Result<Value, Failure> {
-    let endpoint = &client.target().endpoint;
-    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
-}
-
-fn done(json: bool, value: &Value, sentence: &str) {
-    if json {
-        output::print_json(value);
-    } else {
-        eprintln!("{sentence}");
-    }
 }
 
 fn print_list(json: bool, answer: &Value) {

@@ -7,11 +7,11 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::sessions::call;
 use crate::{
     cli::ServerArgs,
-    client::Client,
     failure::Failure,
-    output::{self, text, time},
+    output::{self, print_done, text, time},
 };
 
 /// Create, list, show and remove users, and say what they may do
@@ -38,33 +38,48 @@ pub(crate) struct RolesArgs {
     command: Option<RoleCommand>,
 }
 
-/// The subcommands of both, whose examples differ in one word.
+/// The subcommands of both, each in words of its own.
 macro_rules! principal_commands {
-    ($enum:ident, $word:literal) => {
+    ($enum:ident, $words:literal, $word:literal, $example:literal, $rm:literal) => {
         #[derive(Debug, Subcommand)]
         enum $enum {
-            /// List all
-            #[command(alias = "ls", after_help = concat!("Examples:\n  clamshell ", $word, " list --json"))]
-            List,
-            /// Create one; without a policy it may do nothing
-            #[command(after_help = concat!("Examples:\n  clamshell ", $word, " create ci --description \"of CI\""))]
-            Create(New),
-            /// Show one with its policies
-            #[command(after_help = concat!("Examples:\n  clamshell ", $word, " show ci"))]
-            Show(Name),
-            /// Remove one; a user must have no keys left
-            #[command(alias = "remove", after_help = concat!("Examples:\n  clamshell ", $word, " rm ci"))]
-            Rm(Name),
-            /// Attach a policy, in place of the one of this name
-            #[command(after_help = concat!(
-                "Examples:\n  clamshell ", $word, " put-policy ci invoke policy.json\n  clamshell ", $word,
-                " put-policy ci invoke - < policy.json"
-            ))]
-            PutPolicy(PutPolicy),
-            /// Take a policy away
             #[command(
+                about = concat!("List all ", $words),
+                alias = "ls",
+                after_help = concat!("Examples:\n  clamshell ", $words, " list --json")
+            )]
+            List,
+            #[command(
+                about = concat!("Create a ", $word, "; without a policy it may do nothing"),
+                after_help = concat!(
+                    "Examples:\n  clamshell ", $words, " create ", $example, "\n  clamshell ", $words, " create ",
+                    $example, " --description \"what it is for\""
+                )
+            )]
+            Create(New),
+            #[command(
+                about = concat!("Show a ", $word, " with its policies"),
+                after_help = concat!("Examples:\n  clamshell ", $words, " show ", $example)
+            )]
+            Show(Name),
+            #[command(
+                about = $rm,
+                alias = "remove",
+                after_help = concat!("Examples:\n  clamshell ", $words, " rm ", $example)
+            )]
+            Rm(Name),
+            #[command(
+                about = concat!("Attach a policy to a ", $word, ", in place of the one of this name"),
+                after_help = concat!(
+                    "Examples:\n  clamshell ", $words, " put-policy ", $example, " invoke policy.json\n  clamshell ",
+                    $words, " put-policy ", $example, " invoke - < policy.json"
+                )
+            )]
+            PutPolicy(PutPolicy),
+            #[command(
+                about = concat!("Take a policy from a ", $word),
                 alias = "remove-policy",
-                after_help = concat!("Examples:\n  clamshell ", $word, " rm-policy ci invoke")
+                after_help = concat!("Examples:\n  clamshell ", $words, " rm-policy ", $example, " invoke")
             )]
             RmPolicy(PolicyName),
         }
@@ -84,8 +99,8 @@ macro_rules! principal_commands {
     };
 }
 
-principal_commands!(UserCommand, "users");
-principal_commands!(RoleCommand, "roles");
+principal_commands!(UserCommand, "users", "user", "ci", "Remove a user; it must have no keys left");
+principal_commands!(RoleCommand, "roles", "role", "reader", "Remove a role with its policies");
 
 #[derive(Debug, Args)]
 struct New {
@@ -112,7 +127,7 @@ struct PutPolicy {
 
 #[derive(Debug, Args)]
 struct PolicyName {
-    /// Name of the user or role
+    /// Its name
     name: String,
     /// Name of the policy
     policy: String,
@@ -165,7 +180,7 @@ async fn run(kind: Kind, server: &ServerArgs, action: Option<Action>) -> Result<
         Action::Create(New { name, description }) => {
             let body = json!({ kind.name: name, "description": description });
             let made = call(&client, Method::POST, &all, Some(&body), &what("create")).await?;
-            done(json, &made, &format!("Created {name}."));
+            print_done(json, &made, &format!("Created {name}."));
         }
         Action::Show(Name { name }) => {
             let found = call(&client, Method::GET, &one(&name), None, &what("show")).await?;
@@ -173,19 +188,19 @@ async fn run(kind: Kind, server: &ServerArgs, action: Option<Action>) -> Result<
         }
         Action::Rm(Name { name }) => {
             call(&client, Method::DELETE, &one(&name), None, &what("remove")).await?;
-            done(json, &json!({ "success": true, kind.name: name }), &format!("Removed {name}."));
+            print_done(json, &json!({ "success": true, kind.name: name }), &format!("Removed {name}."));
         }
         Action::PutPolicy(PutPolicy { at: PolicyName { name, policy }, file }) => {
             let document = read(&file)?;
             let path = format!("{}/policies/{}", one(&name), percent_encode(&policy));
             let found = call(&client, Method::PUT, &path, Some(&document), "cannot put the policy").await?;
-            done(json, &found, &format!("{name} has the policy {policy}."));
+            print_done(json, &found, &format!("{name} has the policy {policy}."));
         }
         Action::RmPolicy(PolicyName { name, policy }) => {
             let path = format!("{}/policies/{}", one(&name), percent_encode(&policy));
             call(&client, Method::DELETE, &path, None, "cannot remove the policy").await?;
             let gone = json!({ "success": true, kind.name: name, "policyName": policy });
-            done(json, &gone, &format!("Removed the policy {policy} of {name}."));
+            print_done(json, &gone, &format!("Removed the policy {policy} of {name}."));
         }
     }
     Ok(0)
@@ -200,25 +215,6 @@ fn read(file: &PathBuf) -> Result<Value, Failure> {
     let failed = |why: String| Failure::new("cannot read the policy").because(why);
     let text = text.map_err(|error| failed(format!("{}: {error}", file.display())))?;
     serde_json::from_str(&text).map_err(|error| failed(format!("{} is not JSON: {error}", file.display())))
-}
-
-async fn call(
-    client: &Client,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-    what: &str,
-) -> Result<Value, Failure> {
-    let endpoint = &client.target().endpoint;
-    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
-}
-
-fn done(json: bool, value: &Value, sentence: &str) {
-    if json {
-        output::print_json(value);
-    } else {
-        eprintln!("{sentence}");
-    }
 }
 
 fn show(kind: Kind, json: bool, found: &Value) {

@@ -96,14 +96,15 @@ pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
         SessionsCommand::Show(which) => {
             let client = args.server.client(which.runtime.as_deref()).await?;
             let found = locate(&client, &which).await?;
-            let session = call(&client, Method::GET, &path(&found, ""), "cannot show the session").await?;
+            let session =
+                call(&client, Method::GET, &path(&found, ""), None, "cannot show the session").await?;
             print_session(json, &session);
         }
         SessionsCommand::Stop(which) => {
             let client = args.server.client(which.runtime.as_deref()).await?;
             let found = locate(&client, &which).await?;
             let session =
-                call(&client, Method::POST, &path(&found, "/stop"), "cannot stop the session").await?;
+                call(&client, Method::POST, &path(&found, "/stop"), None, "cannot stop the session").await?;
             if json {
                 output::print_json(&session);
             } else {
@@ -113,7 +114,7 @@ pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
         SessionsCommand::Rm(which) => {
             let client = args.server.client(which.runtime.as_deref()).await?;
             let found = locate(&client, &which).await?;
-            call(&client, Method::DELETE, &path(&found, ""), "cannot remove the session").await?;
+            call(&client, Method::DELETE, &path(&found, ""), None, "cannot remove the session").await?;
             let id = text(&found, "sessionId");
             if json {
                 output::print_json(&serde_json::json!({"success": true, "sessionId": id}));
@@ -126,14 +127,20 @@ pub(crate) async fn run(args: SessionsArgs) -> Result<i32, Failure> {
 }
 
 /// Calls the extension API, which AWS does not have.
-pub(crate) async fn call(client: &Client, method: Method, path: &str, what: &str) -> Result<Value, Failure> {
+pub(crate) async fn call(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    what: &str,
+) -> Result<Value, Failure> {
     if client.target().is_aws() {
         return Err(Failure::new(what)
             .because("Amazon Bedrock AgentCore has no call for it")
             .hint("it works with a Clamshell server: --endpoint-url, or no --runtime for the local one"));
     }
     let endpoint = &client.target().endpoint;
-    client.json(method, path, None).await.map_err(|error| error.into_failure(what, endpoint))
+    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
 }
 
 /// Path and query of a session that was listed.
@@ -158,12 +165,12 @@ async fn list(client: &Client, state: Option<SessionState>) -> Result<Vec<Value>
     if !query.is_empty() {
         path = format!("{path}?{}", query.join("&"));
     }
-    let mut answer = call(client, Method::GET, &path, "cannot list sessions").await?;
+    let mut answer = call(client, Method::GET, &path, None, "cannot list sessions").await?;
     Ok(answer["sessions"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 /// The one session that was meant.
-async fn locate(client: &Client, which: &Which) -> Result<Value, Failure> {
+pub(crate) async fn locate(client: &Client, which: &Which) -> Result<Value, Failure> {
     let sessions = list(client, None).await?;
     let of_endpoint = |session: &Value| {
         which.qualifier.as_ref().is_none_or(|qualifier| text(session, "qualifier") == *qualifier)

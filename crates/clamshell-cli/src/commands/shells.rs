@@ -103,13 +103,13 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
         ShellsCommand::Show(which) => {
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, ""));
-            let shell = call(&client, Method::GET, &path, "cannot show the shell").await?;
+            let shell = call(&client, Method::GET, &path, None, "cannot show the shell").await?;
             print_shell(json, &shell);
         }
         ShellsCommand::Close(which) => {
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, ""));
-            call(&client, Method::DELETE, &path, "cannot close the shell").await?;
+            call(&client, Method::DELETE, &path, None, "cannot close the shell").await?;
             let id = text(&found, "shellId");
             if json {
                 output::print_json(&serde_json::json!({"success": true, "shellId": id}));
@@ -187,7 +187,7 @@ async fn list(client: &Client, session_id: Option<&str>) -> Result<Vec<Value>, F
     if let Some(runtime) = runtimes::query_name(&client.target().runtime) {
         path = format!("{path}?runtime={}", percent_encode(&runtime));
     }
-    let mut answer = call(client, Method::GET, &path, "cannot list shells").await?;
+    let mut answer = call(client, Method::GET, &path, None, "cannot list shells").await?;
     let mut shells = answer["shells"].as_array_mut().map(std::mem::take).unwrap_or_default();
     if let Some(wanted) = session_id {
         shells.retain(|one| one["sessionId"].as_str().is_some_and(|id| id.starts_with(wanted)));
