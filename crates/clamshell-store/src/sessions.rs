@@ -48,6 +48,18 @@ pub struct SessionFilter {
     pub phase: Option<Phase>,
 }
 
+/// A session, or a standby, that is about to be.
+pub(crate) struct NewRow<'a> {
+    pub(crate) runtime_id: &'a RuntimeId,
+    /// Empty for a standby.
+    pub(crate) endpoint: &'a str,
+    pub(crate) session_id: &'a str,
+    pub(crate) storage_id: &'a StorageId,
+    pub(crate) runtime_version: u32,
+    pub(crate) driver: &'a str,
+    pub(crate) now_ms: u64,
+}
+
 macro_rules! select {
     ($rest:literal) => {
         concat!(
@@ -72,9 +84,17 @@ impl Store {
         runtime_version: u32,
         driver: &str,
     ) -> Result<SessionRecord, CreateSessionError> {
-        let mut tx = self.write().await?;
-        let id_range = free_id_range(&mut tx).await?;
-        let record = SessionRecord {
+        let row = NewRow {
+            runtime_id: &key.runtime_id,
+            endpoint: key.endpoint.as_str(),
+            session_id: key.session_id.as_str(),
+            storage_id,
+            runtime_version,
+            driver,
+            now_ms,
+        };
+        let id_range = self.insert_row(&row).await?;
+        Ok(SessionRecord {
             key: key.clone(),
             storage_id: storage_id.clone(),
             id_range,
@@ -86,21 +106,27 @@ impl Store {
             stopped_at_ms: None,
             stop_reason: None,
             last_activity_at_ms: now_ms,
-        };
+        })
+    }
+
+    /// Inserts a row in phase `Provisioning` with the lowest free range of user ids, which it gives.
+    pub(crate) async fn insert_row(&self, row: &NewRow<'_>) -> Result<u32, CreateSessionError> {
+        let mut tx = self.write().await?;
+        let id_range = free_id_range(&mut tx).await?;
         let inserted = sqlx::query(
             "INSERT INTO sessions (runtime_id, endpoint, session_id, storage_id, id_range, phase, runtime_version, \
              driver, created_at_ms, last_activity_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) \
              ON CONFLICT DO NOTHING",
         )
-        .bind(key.runtime_id.as_str())
-        .bind(key.endpoint.as_str())
-        .bind(key.session_id.as_str())
-        .bind(storage_id.as_str())
+        .bind(row.runtime_id.as_str())
+        .bind(row.endpoint)
+        .bind(row.session_id)
+        .bind(row.storage_id.as_str())
         .bind(i64::from(id_range))
-        .bind(phase_number(record.phase))
-        .bind(i64::from(runtime_version))
-        .bind(driver)
-        .bind(stored_ms(now_ms))
+        .bind(phase_number(Phase::Provisioning))
+        .bind(i64::from(row.runtime_version))
+        .bind(row.driver)
+        .bind(stored_ms(row.now_ms))
         .execute(&mut *tx)
         .await
         .map_err(StoreError::from)?;
@@ -108,7 +134,7 @@ impl Store {
             return Err(CreateSessionError::AlreadyExists);
         }
         tx.commit().await.map_err(StoreError::from)?;
-        Ok(record)
+        Ok(id_range)
     }
 
     /// One session.
@@ -232,9 +258,7 @@ impl Store {
 }
 
 /// The lowest range of user ids that no session and no standby has.
-pub(crate) async fn free_id_range(
-    tx: &mut sqlx::Transaction<'_, sqlx::Any>,
-) -> Result<u32, CreateSessionError> {
+async fn free_id_range(tx: &mut sqlx::Transaction<'_, sqlx::Any>) -> Result<u32, CreateSessionError> {
     // The row before the first gap, walking the unique index from 0.
     let lowest_free = sqlx::query(
         "SELECT 0 AS id_range WHERE NOT EXISTS (SELECT 1 FROM sessions WHERE id_range = 0) \

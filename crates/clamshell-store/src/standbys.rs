@@ -8,7 +8,7 @@ use clamshell_domain::{Phase, RuntimeId, SessionKey, SessionRecord, StorageId};
 use crate::{
     CreateSessionError, Store, StoreError, UpdateSessionError,
     row::{Columns, stored_ms},
-    sessions::{free_id_range, phase_number},
+    sessions::{NewRow, phase_number},
 };
 
 const TABLE: &str = "sessions";
@@ -43,27 +43,17 @@ impl Store {
         driver: &str,
         now_ms: u64,
     ) -> Result<Standby, CreateSessionError> {
-        let mut tx = self.write().await?;
-        let id_range = free_id_range(&mut tx).await?;
-        let inserted = sqlx::query(
-            "INSERT INTO sessions (runtime_id, endpoint, session_id, storage_id, id_range, phase, runtime_version, \
-             driver, created_at_ms, last_activity_at_ms) VALUES ($1, '', $2, $2, $3, $4, $5, $6, $7, $7) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(runtime_id.as_str())
-        .bind(storage_id.as_str())
-        .bind(i64::from(id_range))
-        .bind(phase_number(Phase::Provisioning))
-        .bind(i64::from(runtime_version))
-        .bind(driver)
-        .bind(stored_ms(now_ms))
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
-        if inserted.rows_affected() == 0 {
-            return Err(CreateSessionError::AlreadyExists);
-        }
-        tx.commit().await.map_err(StoreError::from)?;
+        // No session has the name of a storage.
+        let row = NewRow {
+            runtime_id,
+            endpoint: "",
+            session_id: storage_id.as_str(),
+            storage_id,
+            runtime_version,
+            driver,
+            now_ms,
+        };
+        let id_range = self.insert_row(&row).await?;
         Ok(Standby {
             runtime_id: runtime_id.clone(),
             runtime_version,
