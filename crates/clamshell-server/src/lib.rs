@@ -6,7 +6,6 @@ mod app;
 mod audit;
 mod config;
 mod connections;
-#[allow(dead_code, unused_imports, reason = "the routes that ask it come next")]
 mod console;
 mod control;
 mod environment;

@@ -86,7 +86,8 @@ impl App {
         Ok(Session { identity, secret, key: Some(key), ended: None })
     }
 
-    fn user_identity(&self, name: &str) -> Identity {
+    /// A user by its name, or the account itself for `root`.
+    pub(in crate::http) fn user_identity(&self, name: &str) -> Identity {
         let account = self.account_id.to_string();
         let root = name == ROOT;
         Identity {

@@ -87,7 +87,7 @@ pub(super) async fn demands(
             let query = crate::http::query(parts)?;
             Ok(of_operation(app, parts, *operation, params, &query, caller, body))
         }
-        Asked::Extension(route, params) => of_extension(app, parts, *route, params, body).await,
+        Asked::Extension(route, params) => of_extension(app, parts, *route, params, caller, body).await,
     }
 }
 
@@ -177,6 +177,7 @@ async fn of_extension(
     parts: &Parts,
     route: ExtensionRoute,
     params: &[&str],
+    caller: &Caller,
     body: &[u8],
 ) -> Result<Vec<Demand>, ApiError> {
     use ExtensionRoute as Ext;
