@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { NOTHING, percent } from "./format";
+import { Icon, type IconName } from "./icon";
 import { complain } from "./toast";
 
 /** The head of a page: where it is, its name, and what can be done. */
@@ -90,6 +91,48 @@ export function CopyButton(props: { readonly text: string; readonly label?: stri
     <button type="button" class="small" onClick={() => void copy()}>
       <span role="status">{copied ? "Copied" : (props.label ?? "Copy")}</span>
     </button>
+  );
+}
+
+/** A button of a row of a table: a drawing, and its meaning in words for whoever asks. */
+export function RowButton(props: {
+  readonly icon: IconName;
+  readonly label: string;
+  readonly danger?: boolean;
+  readonly onClick: () => void;
+}) {
+  const { label } = props;
+  return (
+    <button
+      type="button"
+      class={props.danger === true ? "small square danger" : "small square"}
+      aria-label={label}
+      title={label}
+      onClick={props.onClick}
+    >
+      <Icon name={props.icon} />
+    </button>
+  );
+}
+
+/** The same, as a link; with a file name it saves what it leads to. */
+export function RowLink(props: {
+  readonly icon: IconName;
+  readonly label: string;
+  readonly href: string;
+  readonly download?: string;
+}) {
+  const { label } = props;
+  return (
+    <a
+      class="button small square"
+      href={props.href}
+      download={props.download}
+      aria-label={label}
+      title={label}
+    >
+      <Icon name={props.icon} />
+    </a>
   );
 }
 

@@ -3,7 +3,7 @@ import { API, call } from "../api/client";
 import type { SignedIn } from "../api/me";
 import type { Capability, Doctor } from "../api/types";
 import { useLoad } from "../components/load";
-import { Badge, Empty, Failed, Loading, PageHead } from "../components/parts";
+import { Badge, Failed, Loading, PageHead } from "../components/parts";
 
 interface Server {
   readonly version: string;
@@ -41,11 +41,10 @@ export default function DoctorPage(_props: { readonly me: SignedIn }) {
             <h2>Images of runtimes</h2>
           </div>
           {found.runtimes.length === 0 ? (
-            <Empty title="No runtime has its image on this machine">
-              <p class="muted">
-                Runtimes whose image is fetched from a registry are looked at when they start.
-              </p>
-            </Empty>
+            <p class="loading">
+              No runtime has its image on this machine. Those that are fetched from a registry are looked at
+              when they start.
+            </p>
           ) : (
             <Capabilities of={found.runtimes} />
           )}

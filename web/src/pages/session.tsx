@@ -113,8 +113,8 @@ function About(props: { readonly session: Session }) {
           ["State", <StateBadge key="state" session={session} />],
           [
             "Id",
-            <span key="id" class="row">
-              <span class="mono">{session.sessionId}</span>
+            <span key="id" class="row nowrap-row">
+              <span class="mono grow">{session.sessionId}</span>
               <CopyButton text={session.sessionId} />
             </span>,
           ],

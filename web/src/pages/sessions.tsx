@@ -8,7 +8,17 @@ import { sessionHref, terminalHref } from "../api/sessions";
 import type { Session } from "../api/types";
 import { useNow } from "../components/clock";
 import { bytes, count, NOTHING, parseTime, percent, since, until } from "../components/format";
-import { Empty, Loading, Meter, PageHead, type Sort, SortHead, sorted } from "../components/parts";
+import {
+  Empty,
+  Loading,
+  Meter,
+  PageHead,
+  RowButton,
+  RowLink,
+  type Sort,
+  SortHead,
+  sorted,
+} from "../components/parts";
 import { href, route } from "../router";
 import { SessionPage } from "./session";
 import { removeAsked, StateBadge, stopAsked } from "./session_actions";
@@ -214,7 +224,9 @@ function SessionRow(props: {
         <StateBadge session={session} />
       </td>
       <td data-label="Runtime">
-        {session.runtimeName}
+        <span class="clip" title={session.runtimeArn}>
+          {session.runtimeName}
+        </span>
         {session.qualifier !== "DEFAULT" && <span class="muted"> / {session.qualifier}</span>}
       </td>
       <td class="num" data-label="Age">
@@ -247,17 +259,9 @@ function SessionRow(props: {
       <td class="actions">
         {operate && (
           <>
-            <a class="button small" href={terminalHref(session)}>
-              Terminal
-            </a>
-            {running && (
-              <button type="button" class="small" onClick={() => void stopAsked(session)}>
-                Stop
-              </button>
-            )}
-            <button type="button" class="small danger" onClick={() => void removeAsked(session)}>
-              Remove
-            </button>
+            <RowLink icon="terminal" label="New terminal" href={terminalHref(session)} />
+            {running && <RowButton icon="stop" label="Stop" onClick={() => void stopAsked(session)} />}
+            <RowButton icon="trash" label="Remove" danger onClick={() => void removeAsked(session)} />
           </>
         )}
       </td>

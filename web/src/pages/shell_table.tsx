@@ -4,8 +4,8 @@ import { closeShell, recordingHref, sessionHref, sessionPath, terminalHref } fro
 import type { Shell } from "../api/types";
 import { useNow } from "../components/clock";
 import { ask } from "../components/dialog";
-import { bytes, since, when } from "../components/format";
-import { Badge } from "../components/parts";
+import { bytes, NOTHING, since, when } from "../components/format";
+import { Badge, RowButton, RowLink } from "../components/parts";
 import { printable } from "../components/printable";
 import { attempt } from "../components/toast";
 
@@ -21,6 +21,14 @@ export function shellState(shell: Shell): string {
   if (shell.exitCode !== undefined) return `Ended, exit code ${shell.exitCode}`;
   if (shell.signal !== undefined) return `Ended by ${shell.signal}`;
   return shell.endReason === "SessionEnded" ? "Ended with its session" : "Ended";
+}
+
+/** Who is connected, in words. */
+export function connected(shell: Shell): string {
+  const parts = [];
+  if (shell.writers > 0) parts.push(`${shell.writers} writing`);
+  if (shell.watchers > 0) parts.push(`${shell.watchers} watching`);
+  return parts.join(", ") || NOTHING;
 }
 
 /** The address that saves the recording of a shell. */
@@ -45,16 +53,13 @@ export function ShellTable(props: {
             <th scope="col">Shell</th>
             <th scope="col">State</th>
             {props.inSession !== true && <th scope="col">Session</th>}
-            <th scope="col">Started</th>
+            <th scope="col" class="num">
+              Started
+            </th>
             <th scope="col" class="num">
               Last output
             </th>
-            <th scope="col" class="num">
-              Writers
-            </th>
-            <th scope="col" class="num">
-              Watchers
-            </th>
+            <th scope="col">Connected</th>
             <th scope="col" class="num">
               Recorded
             </th>
@@ -118,37 +123,35 @@ function Row(props: {
           </span>
         </td>
       )}
-      <td class="nowrap" data-label="Started">
-        {when(shell.createdAt)}
+      <td class="num" data-label="Started" title={when(shell.createdAt)}>
+        {since(shell.createdAt, now)} ago
       </td>
       <td class="num" data-label="Last output">
-        {shell.lastOutputAt === undefined ? "–" : `${since(shell.lastOutputAt, now)} ago`}
+        {shell.lastOutputAt === undefined ? NOTHING : `${since(shell.lastOutputAt, now)} ago`}
       </td>
-      <td class="num" data-label="Writers">
-        {shell.writers}
-      </td>
-      <td class="num" data-label="Watchers">
-        {shell.watchers}
+      <td class="nowrap" data-label="Connected">
+        {connected(shell)}
       </td>
       <td class="num" data-label="Recorded">
         {bytes(shell.endOffset - shell.startOffset)}
       </td>
       <td class="actions">
         {running && (
-          <a class="button small" href={terminalHref(shell, shell.shellId)}>
-            {operate ? "Open" : "Watch"}
-          </a>
+          <RowLink
+            icon={operate ? "terminal" : "eye"}
+            label={operate ? "Open terminal" : "Watch"}
+            href={terminalHref(shell, shell.shellId)}
+          />
         )}
-        <a class="button small" href={recordingHref(shell)}>
-          Play
-        </a>
-        <a class="button small" href={exportPath(shell)} download={`${shell.shellId}.cast`}>
-          Download
-        </a>
+        <RowLink icon="play" label="Play recording" href={recordingHref(shell)} />
+        <RowLink
+          icon="download"
+          label="Download recording"
+          href={exportPath(shell)}
+          download={`${shell.shellId}.cast`}
+        />
         {running && operate && (
-          <button type="button" class="small danger" onClick={() => void close()}>
-            Close
-          </button>
+          <RowButton icon="close" label="Close shell" danger onClick={() => void close()} />
         )}
       </td>
     </tr>

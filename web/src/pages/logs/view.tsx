@@ -7,6 +7,8 @@ import type { Row } from "./lines";
 export const ROW_PX = 18;
 /** Rows beyond the edges, so that a quick turn of the wheel shows no gap. */
 const BEYOND = 30;
+/** Below this width there is no room for the session of each line. */
+const NARROW_PX = 600;
 /** Browsers cannot scroll much further than this. */
 const HEIGHT_MAX_PX = 15_000_000;
 
@@ -38,6 +40,7 @@ export function LogView(props: {
   const box = useRef<HTMLDivElement>(null);
   const probe = useRef<HTMLSpanElement>(null);
   const [scroll, setScroll] = useState({ top: 0, height: 600 });
+  const [narrow, setNarrow] = useState(false);
 
   useEffect(() => {
     const element = box.current;
@@ -45,8 +48,10 @@ export function LogView(props: {
     const measure = () => {
       const cell = (probe.current?.getBoundingClientRect().width ?? 0) / 10;
       setScroll({ top: element.scrollTop, height: element.clientHeight });
-      // The time and the session stand before each message.
-      const before = props.showSession ? 230 : 130;
+      const isNarrow = element.clientWidth < NARROW_PX;
+      setNarrow(isNarrow);
+      // What stands before each message: the time, and the session where there is room.
+      const before = isNarrow ? 100 : props.showSession ? 224 : 144;
       if (cell > 0) props.onColumns(Math.max(20, Math.floor((element.clientWidth - before) / cell)));
     };
     const watcher = new ResizeObserver(measure);
@@ -70,10 +75,12 @@ export function LogView(props: {
     if (!atEnd && follow && element.scrollTop < scroll.top) props.onFollow(false);
   };
 
-  const { from, to } = windowOf(scroll.top, scroll.height, rows.length);
+  // The end is drawn before the scroll event that follows: under a flood that one is always behind.
+  const top = follow ? Math.max(0, rows.length * ROW_PX - scroll.height) : scroll.top;
+  const { from, to } = windowOf(top, scroll.height, rows.length);
   return (
     <div
-      class={`log${props.wrap ? " wrap" : ""}`}
+      class={`log${props.wrap ? " wrap" : ""}${narrow ? " narrow" : ""}`}
       ref={box}
       onScroll={onScroll}
       // biome-ignore lint/a11y/noNoninteractiveTabindex: keys scroll it.
