@@ -187,3 +187,29 @@ fn copy(how: &str, from: &Path, to: &Path) -> Result<bool> {
     command.args(["--archive", how]).arg(from).arg(to).stdin(Stdio::null()).stderr(Stdio::null());
     Ok(command.status().context("cannot run cp")?.success())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_say_what_the_constants_say() {
+        let port = SandboxModel::URL.rsplit(':').next().unwrap();
+        let (relay, claude) = (include_str!("sandbox/relay.mjs"), include_str!("sandbox/claude.sh"));
+        assert!(relay.contains(&format!("const port = {port};")));
+        assert!(claude.contains(&format!("ANTHROPIC_BASE_URL={}\n", SandboxModel::URL)));
+        assert!(claude.contains(&format!("ANTHROPIC_API_KEY={}\n", SandboxModel::KEY)));
+    }
+
+    #[test]
+    fn a_folder_is_for_everybody_and_goes_with_the_model() {
+        let model = SandboxModel::start(Script::new(Vec::new()).unwrap()).unwrap();
+        let folder = model.folder().to_owned();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("claude"))), (0o755, 0o755));
+        assert_eq!(mode(&folder.join("model.sock")), 0o666);
+        assert_eq!(model.configuration(), format!("[host_image]\ninclude = [\"{}\"]\n", folder.display()));
+        drop(model);
+        assert!(!folder.exists());
+    }
+}
