@@ -91,6 +91,7 @@ impl Receiver {
                 ShellFrame::Stdin(_)
                 | ShellFrame::Resize { .. }
                 | ShellFrame::Heartbeat
+                | ShellFrame::Consumed(_)
                 | ShellFrame::Unknown { .. },
             ) => Received::Ignore,
             Err(error) => Received::End(End::Closed(Some(1009), error.to_string())),
