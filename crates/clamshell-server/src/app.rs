@@ -21,10 +21,12 @@ use crate::{
     connections::Connections,
     console::Console,
     control::Control,
+    events::Events,
     http::{ApiError, ControlError, PolicyCache, Spool},
     logs::Logs,
     remembered::Remembered,
     session::Registry,
+    shares::Shares,
 };
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this
@@ -79,6 +81,10 @@ pub(crate) struct App {
     pub(crate) connections: Connections,
     /// Who did what.
     pub(crate) audit: Audit,
+    /// For those who watch.
+    pub(crate) events: Arc<Events>,
+    /// Share links in use.
+    pub(crate) shares: Shares,
 }
 
 /// Access keys read lately.

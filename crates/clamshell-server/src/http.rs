@@ -9,6 +9,7 @@ mod control_error;
 mod endpoints;
 mod envelope;
 mod error;
+mod events;
 mod extension;
 mod idempotency;
 mod invocations;
@@ -43,7 +44,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use access::{Asked, Caller};
-pub(crate) use access::{Peer, PolicyCache};
+pub(crate) use access::{Peer, PolicyCache, share::is_backed};
 pub(crate) use control_error::ControlError;
 pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;

@@ -9,6 +9,7 @@ mod connections;
 mod console;
 mod control;
 mod environment;
+mod events;
 mod file_systems;
 mod guest;
 mod http;
@@ -20,6 +21,7 @@ mod remembered;
 mod roles;
 mod server;
 mod session;
+mod shares;
 mod time;
 mod tls;
 

@@ -39,6 +39,7 @@ use crate::{
     connections::Connections,
     console::Console,
     control::{self, Control},
+    events::{Events, Hints},
     file_systems::FileSystems,
     http, images,
     local::{ServerInfo, own_build, write_server_info},
@@ -46,6 +47,7 @@ use crate::{
     objects::Objects,
     roles::{self, RoleIssuer},
     session::{Registry, RegistryParts},
+    shares::{self, Shares},
     tls::{self, TlsError},
 };
 
@@ -218,6 +220,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let logs = Logs::new(&data_dir, config.logs, Arc::clone(&clock), tasks.clone());
+        let hints = Hints::default();
         let registry = Registry::load(RegistryParts {
             store: store.clone(),
             clock: Arc::clone(&clock),
@@ -239,6 +242,7 @@ impl Server {
             ),
             keep_workspace: config.keep_workspace_across_versions,
             roles: RoleIssuer { account: account.account_id.clone(), key: Arc::clone(&sealing_key) },
+            hints: hints.clone(),
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         })
@@ -269,6 +273,8 @@ impl Server {
             verifier: tokio::sync::OnceCell::new(),
             connections: Connections::default(),
             audit,
+            events: Arc::new(Events::new(hints)),
+            shares: Shares::default(),
         });
         Ok(Self { app, tls, default_runtime, _lock: lock })
     }
@@ -315,7 +321,10 @@ impl Server {
         app.tasks.spawn(Arc::clone(&app.registry).reap());
         app.tasks.spawn(control::reconcile(Arc::clone(&app)));
         let trail = Arc::clone(&app);
-        app.tasks.spawn(async move { trail.audit.write(trail.shutdown.clone(), |_| {}).await });
+        app.tasks.spawn(async move {
+            trail.audit.write(trail.shutdown.clone(), |record| trail.events.tell_audit(record)).await;
+        });
+        app.tasks.spawn(shares::keep_tidy(Arc::clone(&app)));
         app.tasks.spawn(Arc::clone(&app.logs).keep_tidy(app.shutdown.clone()));
         let connections = TaskTracker::new();
         let cut = CancellationToken::new();

@@ -19,6 +19,7 @@ mod standby;
 pub(crate) mod tree;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -32,11 +33,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use agent::{AgentBody, AgentError, AgentHandle, missing_network};
-pub(crate) use claims::{Claim, ClaimError};
+pub(crate) use claims::{Claim, ClaimError, Writer};
 pub(crate) use registry::{Registry, RegistryParts};
 pub(crate) use shells::{ShellEnd, ShellState, ShellView};
 
-use crate::guest::GuestAddress;
+use crate::{events::Hints, guest::GuestAddress};
 
 /// A call cannot be served by a session.
 #[derive(Debug, Error)]
@@ -111,6 +112,9 @@ pub(crate) struct Session {
     /// Counts changes; waiters look again after each.
     changed: watch::Sender<u64>,
     claims: claims::Claims,
+    /// Names that people gave to shells, as stored. Only shells that are there get one.
+    titles: Mutex<BTreeMap<String, String>>,
+    hints: Hints,
 }
 
 impl std::fmt::Debug for Session {
@@ -183,7 +187,26 @@ impl Session {
         &self.session_dir
     }
 
+    /// What a person called a shell.
+    pub(crate) fn title(&self, shell_id: &str) -> Option<String> {
+        self.lock_titles().get(shell_id).cloned()
+    }
+
+    /// Takes over a title that was stored.
+    pub(crate) fn set_title(&self, shell_id: &str, title: Option<&str>) {
+        let mut titles = self.lock_titles();
+        match title {
+            Some(title) => drop(titles.insert(shell_id.to_owned(), title.to_owned())),
+            None => drop(titles.remove(shell_id)),
+        }
+    }
+
+    fn lock_titles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.titles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn note_change(&self) {
+        self.hints.session(&self.key);
         self.changed.send_modify(|count| *count += 1);
     }
 }

@@ -6,6 +6,7 @@
 mod callers;
 mod demands;
 mod policies;
+pub(crate) mod share;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -15,7 +16,7 @@ use clamshell_identity::{
 };
 use http::{header, request::Parts};
 
-pub(crate) use callers::{CallerError, Identity, ROOT, Session};
+pub(crate) use callers::{CallerError, Identity, PoliciesOf, ROOT, Session};
 pub(crate) use clamshell_identity::policy::Principal;
 use demands::demands;
 pub(crate) use demands::{Asked, Demand};
@@ -46,6 +47,8 @@ pub(crate) struct Peer {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
+    /// Whose policies count.
+    whose: PoliciesOf,
     /// Policies of the user or role.
     policies: Arc<Vec<Document>>,
     /// What a bearer token said.
@@ -124,9 +127,17 @@ pub(super) async fn admit(
 /// When its policies cannot be read.
 pub(super) async fn caller(app: &Arc<App>, parts: &Parts, identity: Identity) -> Result<Caller, ApiError> {
     let context = Arc::new(context(app, parts, &identity));
-    let policies = policies::of_identity(app, &identity).await?;
-    let Identity { principal, token, .. } = identity;
-    Ok(Caller { principal, policies, token, context, target: None, login: None })
+    let policies = policies::of(app, &identity.policies).await?;
+    let Identity { principal, token, policies: whose, .. } = identity;
+    Ok(Caller { principal, whose, policies, token, context, target: None, login: None })
+}
+
+/// The same caller with its policies as they are now.
+///
+/// # Errors
+/// When they cannot be read.
+pub(super) async fn renewed(app: &Arc<App>, caller: &Caller) -> Result<Caller, ApiError> {
+    Ok(Caller { policies: policies::of(app, &caller.whose).await?, ..caller.clone() })
 }
 
 /// Whether `caller` may do what `demand` says: every one of its resources must allow it, and none may deny it.

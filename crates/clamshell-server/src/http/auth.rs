@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clamshell_identity::jwt::AuthorizeError;
+use clamshell_store::ShareRecord;
 use clamshell_wire::{
     query::find,
     sigv4::{self, PayloadHash, Signature, SignedRequest},
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 
 use super::{
     ApiError,
-    access::{self, Asked, Caller, Identity, Session},
+    access::{self, Asked, Caller, Identity, Session, share},
     login,
 };
 use crate::{
@@ -41,11 +42,17 @@ pub(super) async fn authenticate_connection(
         let caller = claimed.admit(app, parts, PayloadHash::Empty, &[]).await?;
         return Ok((caller, connection));
     }
+    if let By::Share(_, share) = &claimed.by {
+        let connection = app.connections.open_until(app.shares.open(share));
+        // Removed in between, it is found out by either of the two.
+        share::find_record(app, parts).await?;
+        return Ok((claimed.admit(app, parts, PayloadHash::Empty, &[]).await?, connection));
+    }
     let (key, ended) = match &claimed.by {
         By::Signature(_, session) => {
             (session.key.as_ref().map(|key| key.access_key_id.clone()), session.ended.clone())
         }
-        By::Token(_) | By::Login(_) => (None, None),
+        By::Share(..) | By::Token(_) | By::Login(_) => (None, None),
     };
     let caller = claimed.admit(app, parts, PayloadHash::Empty, &[]).await?;
     let connection = match (key, ended) {
@@ -96,6 +103,7 @@ enum By {
     Signature(Box<Signature>, Box<Session>),
     Token(Box<Identity>),
     Login(Arc<Login>),
+    Share(Box<Identity>, Arc<ShareRecord>),
 }
 
 impl<'a> Claimed<'a> {
@@ -104,6 +112,12 @@ impl<'a> Claimed<'a> {
     /// # Errors
     /// As [`authenticate_body`].
     pub(super) async fn find(app: &Arc<App>, parts: &Parts, asked: &'a Asked<'a>) -> Result<Self, ApiError> {
+        if let Some((identity, share)) = share::find_holder(app, parts, asked).await? {
+            if let Some(proof) = parts.extensions.get::<Proof>() {
+                proof.give();
+            }
+            return Ok(Self { by: By::Share(Box::new(identity), share), asked, target: None });
+        }
         let headers = headers(parts);
         if let Some(signature) = sigv4::parse(&request(parts, &headers, PayloadHash::Empty))? {
             let session = app.signer(signature.access_key_id(), signature.session_token()).await?;
@@ -148,6 +162,9 @@ impl<'a> Claimed<'a> {
         body: &[u8],
     ) -> Result<Caller, ApiError> {
         let (signature, session) = match self.by {
+            By::Share(identity, _) => {
+                return access::admit(app, parts, self.asked, *identity, None, body).await;
+            }
             By::Token(identity) => {
                 return access::admit(app, parts, self.asked, *identity, self.target, body).await;
             }

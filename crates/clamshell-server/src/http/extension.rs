@@ -10,6 +10,7 @@ mod oidc;
 mod principals;
 mod route;
 mod sessions;
+mod shares;
 mod shells;
 
 use std::sync::Arc;
@@ -36,6 +37,11 @@ use crate::{
     app::{App, Target},
     session::Session,
 };
+
+/// Sessions and shells as clients see them.
+pub(super) mod views {
+    pub(in crate::http) use super::{sessions::view as session, shells::view as shell};
+}
 
 /// A request of this API after authentication.
 struct Ask<'a> {
@@ -81,6 +87,10 @@ pub(super) async fn handle(
         let (_, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
         return attach::upgrade(app, parts, connection, &query, first, second).await;
     }
+    if found == Found::Events {
+        let (caller, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
+        return super::events::open(app, caller, connection, &query);
+    }
     let (caller, body) = auth::authenticate_body(app, &parts, body, &asked).await?;
     let ask = Ask { app, caller, query, body };
     match found {
@@ -108,6 +118,12 @@ pub(super) async fn handle(
         Found::ReadLog => shells::log(&ask, first, second).await,
         Found::PaintScreen => shells::screen(&ask, first, second).await,
         Found::Export => shells::export(&ask, first, second).await,
+        Found::Events => Err(ApiError::Internal("route was served before")),
+        Found::RenameShell => shells::rename(&ask, first, second).await,
+        Found::CreateShare => shares::create(&ask, &parts, first, second).await,
+        Found::ListShares => shares::list(&ask, first, second).await,
+        Found::RemoveShare => shares::remove(&ask, first).await,
+        Found::CurrentShare => shares::current(&ask, &parts).await,
         Found::ReadRuntimeLogs => logs::read(&ask).await,
         Found::ReadAudit => audit::read(&ask).await,
         Found::ListKeys => keys::list(&ask).await,

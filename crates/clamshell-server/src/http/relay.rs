@@ -41,7 +41,7 @@ use crate::{
     app::App,
     connections::Connection,
     guest::{GuestConnection, GuestReader, GuestWriter},
-    session::{Claim, Compute, Session, is_lifetime_end},
+    session::{Claim, Compute, Session, Writer, is_lifetime_end},
 };
 
 /// Input held for a program that reads none: 64 frames of the largest size. Beyond it the connection is closed
@@ -103,6 +103,8 @@ pub(super) struct Relay {
     pub(super) style: Style,
     /// Who opened it.
     pub(super) connection: Connection,
+    /// Its place among the writers of the shell, for a writing client of the extension API.
+    pub(super) writer: Option<Writer>,
 }
 
 enum End {
@@ -149,6 +151,9 @@ impl Relay {
             Style::Aws { claim, .. } => &claim.evicted,
             Style::Attach { .. } => &no_claim,
         };
+        let evicted = self.writer.as_ref().map_or(evicted, |writer| &writer.evicted);
+        // Those who watch see who comes and goes.
+        self.app.events.hints.shells(self.session.key());
         let time_to_live =
             tokio::time::sleep(Duration::from_millis(self.app.config.shells.connection_ttl_ms));
 
@@ -161,7 +166,7 @@ impl Relay {
                 end = incoming => end,
                 () = &mut to_guest => End::GuestGone,
                 () = time_to_live => End::Close(1008, "connection time to live is over"),
-                () = self.connection.revoked.cancelled() => End::Close(1008, "access key is not active any more"),
+                () = self.connection.revoked.cancelled() => End::Close(1008, "credentials are not valid any more"),
                 () = evicted.cancelled() => End::Close(4000, "replaced by another client"),
                 () = self.compute.ended.cancelled() => End::Close(1001, "session stopped"),
                 () = self.app.shutdown.cancelled() => End::Close(1001, "server is restarting"),
@@ -182,6 +187,7 @@ impl Relay {
         };
         let _ = tokio::time::timeout(FAREWELL, self.farewell(&mut sink, &mut stream, end)).await;
         self.session.activity(self.app.now_ms());
+        self.app.events.hints.shells(self.session.key());
     }
 
     async fn farewell<S>(

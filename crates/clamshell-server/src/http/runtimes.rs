@@ -183,6 +183,11 @@ pub(super) async fn list(request: ApiRequest<'_>, body: &Bytes) -> Result<Respon
     Ok(answer(&api::ListAgentRuntimesResponse { agent_runtimes, next_token }))
 }
 
+/// A runtime as lists have it.
+pub(super) fn summary(app: &App, record: &VersionRecord) -> serde_json::Value {
+    serde_json::to_value(item(app, record)).expect("our shapes have string keys")
+}
+
 /// ListAgentRuntimeVersions, newest first.
 pub(super) async fn list_versions(request: ApiRequest<'_>, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let input: api::ListAgentRuntimeVersionsRequest = request.input(body)?;

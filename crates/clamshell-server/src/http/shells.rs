@@ -79,6 +79,7 @@ pub(super) async fn upgrade(
         access: Access::Write,
         style: Style::Aws { claim, lost },
         connection,
+        writer: None,
     };
     let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
     let out = response.headers_mut();

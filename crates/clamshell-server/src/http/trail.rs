@@ -11,7 +11,7 @@ use http::{StatusCode, header, request::Parts};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::access::{Asked, Demand, Peer};
+use super::access::{Asked, Demand, Peer, share};
 use crate::{app::App, audit::AuditEntry};
 
 /// Status of a request whose client hung up before there was an answer, as proxies write it down.
@@ -64,7 +64,9 @@ pub(super) fn via(parts: &Parts, has_token: bool) -> AuditVia {
         parts.headers.contains_key(header::AUTHORIZATION)
             || parts.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="))
     };
-    if has_token {
+    if share::is_offered(parts) {
+        AuditVia::Share
+    } else if has_token {
         AuditVia::Token
     } else if is_signed() {
         AuditVia::Signature

@@ -23,12 +23,20 @@ struct Holder {
     evicted: CancellationToken,
 }
 
-/// Never without either of them.
+/// Never without any of them.
 #[derive(Debug, Default)]
 struct Slot {
     holder: Option<Holder>,
     /// The claim that is being answered.
     claiming: Option<u64>,
+    /// Writing clients of the extension API: equals, until one of them takes over.
+    writers: HashMap<u64, CancellationToken>,
+}
+
+impl Slot {
+    fn is_free(&self) -> bool {
+        self.claiming.is_none() && self.holder.is_none() && self.writers.is_empty()
+    }
 }
 
 /// All claims of a session.
@@ -51,6 +59,45 @@ pub(crate) struct Claim {
     id: u64,
     /// Cancelled when another client took the shell.
     pub(crate) evicted: CancellationToken,
+}
+
+/// A writing client of the extension API, until dropped.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    holders: Arc<Mutex<Holders>>,
+    shell_id: ShellId,
+    id: u64,
+    /// Cancelled when another client took the shell over.
+    pub(crate) evicted: CancellationToken,
+}
+
+impl Writer {
+    /// Evicts everybody else who writes: clients of either kind.
+    pub(crate) fn take_over(&self) {
+        let mut holders = lock(&self.holders);
+        let Some(slot) = holders.by_shell.get_mut(&self.shell_id) else { return };
+        if let Some(holder) = slot.holder.take() {
+            holder.evicted.cancel();
+        }
+        slot.writers.retain(|id, evicted| {
+            let stays = *id == self.id;
+            if !stays {
+                evicted.cancel();
+            }
+            stays
+        });
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut holders = lock(&self.holders);
+        let Some(slot) = holders.by_shell.get_mut(&self.shell_id) else { return };
+        slot.writers.remove(&self.id);
+        if slot.is_free() {
+            holders.by_shell.remove(&self.shell_id);
+        }
+    }
 }
 
 fn lock(holders: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
@@ -76,6 +123,17 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// Counts a writing client of the extension API. It evicts nobody and is evicted by nobody but who takes over.
+    pub(crate) fn join(&self, shell_id: &ShellId) -> Writer {
+        let mut holders = lock(&self.holders);
+        holders.next_id += 1;
+        let (id, evicted) = (holders.next_id, CancellationToken::new());
+        holders.by_shell.entry(shell_id.clone()).or_default().writers.insert(id, evicted.clone());
+        Writer { holders: Arc::clone(&self.holders), shell_id: shell_id.clone(), id, evicted }
+    }
+}
+
 impl Claim {
     /// The guest took the new client: evicts whoever held the shell. From now on another claim evicts this one.
     pub(crate) fn connected(&self) {
@@ -98,7 +156,7 @@ impl Drop for Claim {
         let Some(slot) = holders.by_shell.get_mut(&self.shell_id) else { return };
         slot.claiming.take_if(|id| *id == self.id);
         slot.holder.take_if(|holder| holder.id == self.id);
-        if slot.claiming.is_none() && slot.holder.is_none() {
+        if slot.is_free() {
             holders.by_shell.remove(&self.shell_id);
         }
     }
@@ -145,6 +203,25 @@ mod tests {
         let next = claims.claim(&shell).unwrap();
         next.connected();
         assert!(first.evicted.is_cancelled());
+    }
+
+    #[test]
+    fn who_takes_over_is_left_alone() {
+        let claims = Claims::default();
+        let (shell, other) = (ShellId::parse("build").unwrap(), ShellId::parse("other").unwrap());
+        let aws = claims.claim(&shell).unwrap();
+        aws.connected();
+        let (one, two, elsewhere) = (claims.join(&shell), claims.join(&shell), claims.join(&other));
+        assert!(!aws.evicted.is_cancelled(), "equals");
+        two.take_over();
+        let evicted = [&aws.evicted, &one.evicted, &two.evicted, &elsewhere.evicted];
+        assert_eq!(evicted.map(CancellationToken::is_cancelled), [true, true, false, false]);
+        drop((aws, one));
+        let third = claims.join(&shell);
+        third.take_over();
+        assert!(two.evicted.is_cancelled());
+        drop((two, third, elsewhere));
+        assert!(lock(&claims.holders).by_shell.is_empty());
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Registry {
             changed
         };
         if changed {
+            session.note_change();
             let record = session.record();
             self.store.update_session(&record).await.map_err(|error| CallError::Store(Box::new(error)))?;
         }

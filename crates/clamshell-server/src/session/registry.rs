@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
-use crate::{file_systems::FileSystems, logs::Logs, roles::RoleIssuer};
+use crate::{events::Hints, file_systems::FileSystems, logs::Logs, roles::RoleIssuer};
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
 const FIND_AT_ONCE: usize = 16;
@@ -39,6 +39,7 @@ pub(crate) struct Registry {
     pub(super) file_systems: FileSystems,
     pub(super) roles: RoleIssuer,
     pub(super) keep_workspace: bool,
+    hints: Hints,
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
     pub(super) trash_dir: PathBuf,
@@ -71,6 +72,8 @@ pub(crate) struct RegistryParts {
     pub(crate) roles: RoleIssuer,
     /// Whether a workspace outlives a change of its session's version.
     pub(crate) keep_workspace: bool,
+    /// For those who watch.
+    pub(crate) hints: Hints,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -102,6 +105,7 @@ impl Registry {
             file_systems: parts.file_systems,
             roles: parts.roles,
             keep_workspace: parts.keep_workspace,
+            hints: parts.hints,
             trash_dir: parts.data_dir.join("trash"),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
         });
@@ -135,6 +139,11 @@ impl Registry {
             let Some(session) = registry.adopt(record, runtime) else { continue };
             if phase != Phase::Stopped {
                 unfinished.push(session);
+            }
+        }
+        for (key, shell_id, title) in registry.store.list_shell_titles().await? {
+            if let Some(session) = registry.get(&key) {
+                session.set_title(shell_id.as_str(), Some(&title));
             }
         }
         for group in unfinished.chunks(FIND_AT_ONCE) {
@@ -314,6 +323,7 @@ impl Registry {
         self.remove_files(&self.spec(session), &session.driver).await.map_err(failed)?;
         self.store.remove_session(session.key()).await.map_err(|error| failed(error.to_string()))?;
         self.map().remove(session.key());
+        session.note_change();
         Ok(())
     }
 
@@ -388,8 +398,11 @@ impl Registry {
             }),
             changed: watch::Sender::new(0),
             claims: Claims::default(),
+            titles: Mutex::default(),
+            hints: self.hints.clone(),
         });
         self.map().insert(session.key.clone(), Arc::clone(&session));
+        session.note_change();
         Some(session)
     }
 }

@@ -131,12 +131,16 @@ enum Foreign {
 fn foreign(method: &str, path: &str) -> Foreign {
     match (method, path) {
         ("GET", "/health") => Foreign::Open,
-        ("GET", "/server" | "/doctor" | "/keys" | "/audit") | ("POST", "/keys") => Foreign::Nothing,
+        ("GET", "/server" | "/doctor" | "/keys" | "/audit" | "/events" | "/shares/current")
+        | ("POST", "/keys") => Foreign::Nothing,
+        ("DELETE", "/shares/{shareId}") => Foreign::Nothing,
         // Users and roles are those of this account; what of another one may do is `access.rs`.
         (_, path) if path.starts_with("/users") || path.starts_with("/roles") => Foreign::Nothing,
         ("POST", "/keys/{accessKeyId}/enable" | "/keys/{accessKeyId}/disable")
         | ("DELETE", "/keys/{accessKeyId}") => Foreign::Key,
-        (
+        ("PUT", "/sessions/{sessionId}/shells/{shellId}/title")
+        | ("GET" | "POST", "/sessions/{sessionId}/shells/{shellId}/shares")
+        | (
             "GET",
             "/logs" | "/sessions" | "/shells" | "/sessions/{sessionId}" | "/sessions/{sessionId}/shells",
         )
@@ -170,6 +174,7 @@ async fn every_call_of_the_extension_api_is_refused_to_strangers() {
             let call = Call::new(method, format!("/clamshell/v1{path}?runtime={}", percent_encode(&arn)));
             match *template {
                 "/sessions/{sessionId}/commands" => call.body("{\"command\":\"true\"}"),
+                "/sessions/{sessionId}/shells/{shellId}/title" => call.body("{\"title\":\"x\"}"),
                 "/sessions/{sessionId}/shells/{shellId}/attach" => call.upgrade_without(""),
                 _ => call,
             }

@@ -8,7 +8,7 @@ use clamshell_wire::{Operation, arn::RuntimeArn, headers, query::find, route::Pa
 use http::request::Parts;
 use serde_json::Value;
 
-use super::Caller;
+use super::{Caller, share};
 use crate::{
     app::{App, Target},
     http::{ApiError, extension::ExtensionRoute},
@@ -208,9 +208,20 @@ async fn of_extension(
         | Ext::ListSessions
         | Ext::ListAllShells
         | Ext::ReadAudit
+        | Ext::Events
         | Ext::ListKeys
         | Ext::ListUsers
         | Ext::ListRoles => vec![own(vec![ANY.to_owned()])],
+        Ext::RenameShell | Ext::CreateShare | Ext::ListShares => vec![own(session_target(app, parts).await?)],
+        Ext::RemoveShare => vec![own(match app.store.share(first).await? {
+            Some(share) => share::demand(app, &share).resources,
+            None => vec![ANY.to_owned()],
+        })],
+        // The holder of a link has what its maker may do.
+        Ext::CurrentShare => vec![match share::find_record(app, parts).await? {
+            Some(share) => share::demand(app, &share),
+            None => own(vec![ANY.to_owned()]),
+        }],
         Ext::ShowSession | Ext::RemoveSession | Ext::ListShells | Ext::ShowShell | Ext::CloseShell => {
             vec![own(session_target(app, parts).await?)]
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use clamshell_identity::policy::{Document, DocumentKind};
 use clamshell_store::PrincipalKind;
 
-use super::callers::{Identity, PoliciesOf};
+use super::callers::PoliciesOf;
 use crate::{app::App, http::ApiError, remembered::Remembered};
 
 /// What a resource has attached.
@@ -42,9 +42,9 @@ pub(super) async fn of_resource(app: &App, arn: &str) -> Result<Arc<Attached>, A
     Ok(attached)
 }
 
-/// Identity policies of a caller.
-pub(super) async fn of_identity(app: &App, identity: &Identity) -> Result<Arc<Vec<Document>>, ApiError> {
-    let key = match &identity.policies {
+/// Identity policies of a user or role.
+pub(super) async fn of(app: &App, whose: &PoliciesOf) -> Result<Arc<Vec<Document>>, ApiError> {
+    let key = match whose {
         PoliciesOf::Nobody => return Ok(Arc::default()),
         PoliciesOf::User(name) => (PrincipalKind::User, name.clone()),
         PoliciesOf::Role(name) => (PrincipalKind::Role, name.clone()),

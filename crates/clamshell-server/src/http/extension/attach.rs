@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clamshell_protocol::{Access, AttachFrom, Reply, Request};
 use clamshell_wire::{AwsError, query::find};
-use http::{Response, request::Parts};
+use http::{HeaderValue, Response, header, request::Parts};
 
 use super::{find_session, shell_id};
 use crate::{
@@ -26,6 +26,9 @@ const LEAD_BYTES_MAX: u64 = 128 * 1024;
 /// Below one message a window would only wait; above 16 MiB it bounds nothing that matters.
 const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=16 << 20;
 
+/// What browsers ask for, and must be told in return. A token that they sent beside it is never repeated.
+const SUBPROTOCOL: &str = "clamshell.v1";
+
 pub(super) async fn upgrade(
     app: &Arc<App>,
     parts: Parts,
@@ -34,6 +37,7 @@ pub(super) async fn upgrade(
     session_id: &str,
     shell: &str,
 ) -> Result<Response<Body>, ApiError> {
+    let speaks_ours = upgrade::has_token(&parts.headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
     let handshake = upgrade::handshake(parts)?;
     let shell_id = shell_id(shell)?;
     let from = parse_from(find(query, "from").unwrap_or("screen"))?;
@@ -45,6 +49,10 @@ pub(super) async fn upgrade(
     let create = flag(query, "create")?;
     let keep = flag(query, "keep")?;
     let window = parse_window(find(query, "window"))?;
+    let takeover = flag(query, "takeover")?;
+    if takeover && access == Access::Watch {
+        return Err(AwsError::invalid_field("takeover", "Member needs access=write").into());
+    }
     let (target, session) = find_session(app, query, session_id).await?;
 
     let (session, compute) = if create && access == Access::Write {
@@ -66,10 +74,21 @@ pub(super) async fn upgrade(
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };
+    let writer = (access == Access::Write).then(|| session.claims().join(&shell_id));
+    // Not before the guest took this client: one that fails evicts nobody.
+    if takeover && let Some(writer) = &writer {
+        writer.take_over();
+    }
     let app_of_relay = Arc::clone(app);
     let style = Style::Attach { window };
-    let relay = Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection };
-    Ok(handshake.accept(app, move |socket| relay.run(socket, guest)))
+    let relay =
+        Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection, writer };
+    let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
+    if speaks_ours {
+        let name = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    Ok(response)
 }
 
 fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {

@@ -98,7 +98,7 @@ pub(super) async fn command(ask: &Ask<'_>, session_id: &str) -> Result<Response<
 }
 
 /// `Session` of `docs/api.md`, without what must be measured.
-pub(super) fn view(app: &App, session: &Arc<Session>) -> Value {
+pub(in crate::http) fn view(app: &App, session: &Arc<Session>) -> Value {
     let record = session.record();
     let runtime = session.runtime();
     let (calls, idles_at_ms, ends_at_ms) = session.timers();

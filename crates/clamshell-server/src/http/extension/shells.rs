@@ -34,6 +34,9 @@ const CLOSE_GRACE_MS: u64 = 1_000;
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_MAX: usize = 8;
 
+/// Characters of a title.
+const TITLE_CHARS_MAX: usize = 100;
+
 /// Sessions asked for their shells at once: guests that do not answer cost one wait together and not one each.
 const SESSIONS_AT_ONCE: usize = 64;
 
@@ -85,7 +88,37 @@ pub(super) async fn close(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resul
     let compute = session.compute().ok_or(ApiError::ShellNotFound)?;
     let request = Request::ShellClose { shell_id: shell_id.to_string(), grace_ms: CLOSE_GRACE_MS };
     compute.guest.ask(request).await?;
+    ask.app.events.hints.shells(session.key());
     Ok(response::empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn rename(ask: &Ask<'_>, session_id: &str, shell: &str) -> Result<Response<Body>, ApiError> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Rename {
+        title: String,
+    }
+    let Rename { title } = serde_json::from_slice(&ask.body)
+        .map_err(|_| AwsError::cannot_parse("The body is not an object with a title"))?;
+    let title = title.trim();
+    if title.chars().count() > TITLE_CHARS_MAX || title.chars().any(is_deceptive) {
+        let rule = "Member must have at most 100 characters, none of which controls a terminal";
+        return Err(AwsError::invalid_field("title", rule).into());
+    }
+    let session = ask.session(session_id).await?;
+    let shell_id = shell_id(shell)?;
+    let shell = session.shell(&shell_id).await?.ok_or(ApiError::ShellNotFound)?;
+    let title = (!title.is_empty()).then_some(title);
+    ask.app.store.put_shell_title(session.key(), &shell_id, title, ask.app.now_ms()).await?;
+    session.set_title(shell_id.as_str(), title);
+    ask.app.events.hints.shells(session.key());
+    Ok(response::json(StatusCode::OK, &view(ask.app, &session, &shell)))
+}
+
+/// Control characters, and those that turn the direction of a line or hide in it.
+fn is_deceptive(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 pub(super) async fn screen(ask: &Ask<'_>, session_id: &str, shell: &str) -> Result<Response<Body>, ApiError> {
@@ -289,7 +322,7 @@ impl Iterator for CastEvents<'_> {
 }
 
 /// `Shell` of `docs/api.md`.
-fn view(app: &App, session: &Session, shell: &ShellView) -> Value {
+pub(in crate::http) fn view(app: &App, session: &Session, shell: &ShellView) -> Value {
     let info = &shell.info;
     let mut value = json!({
         "runtimeArn": app.runtime_arn(&session.key().runtime_id).to_string(),
@@ -315,6 +348,9 @@ fn view(app: &App, session: &Session, shell: &ShellView) -> Value {
         "watchers": info.watchers,
         "keep": info.keep,
     });
+    if let Some(title) = session.title(&info.shell_id) {
+        value["title"] = json!(title);
+    }
     if let Some(ms) = info.detached_at_ms.filter(|_| shell.state == ShellState::Detached) {
         value["detachedAt"] = json!(rfc3339(ms));
     }
