@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     client::Client,
     commands::{
-        completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, principals, runtime,
-        serve, sessions, shells, status, stop,
+        audit, completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, principals,
+        runtime, serve, sessions, shells, status, stop,
     },
     failure::Failure,
     local, output,
@@ -47,6 +47,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Users(principals::UsersArgs),
     Roles(principals::RolesArgs),
+    Audit(audit::AuditArgs),
     Doctor(doctor::DoctorArgs),
     Stop(stop::StopArgs),
     Completion(completion::CompletionArgs),
@@ -173,6 +174,7 @@ fn dispatch(command: Command) -> (bool, Result<i32, Failure>) {
         Command::Keys(args) => (args.server.json, block_on(keys::run(args))),
         Command::Users(args) => (args.server.json, block_on(principals::run_users(args))),
         Command::Roles(args) => (args.server.json, block_on(principals::run_roles(args))),
+        Command::Audit(args) => (args.server.json, block_on(audit::run(args))),
         Command::Doctor(args) => (args.server.json, block_on(doctor::run(args))),
         Command::Stop(args) => (args.json, block_on(stop::run(args))),
         Command::Completion(args) => (false, completion::run::<Cli>(&args)),

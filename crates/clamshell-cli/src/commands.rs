@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod deploy;

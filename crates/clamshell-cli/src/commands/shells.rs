@@ -24,7 +24,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// List, show, close, watch and export shells
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell shells                            all shells\n  clamshell shells --json                     as one JSON object\n  clamshell shells watch build                look on, read-only\n  clamshell shells log build | less -R        all output that is kept\n  clamshell shells export build -o build.cast asciicast recording\n  clamshell shells close build"
+    after_help = "Examples:\n  clamshell shells                            all shells\n  clamshell shells --json                     as one JSON object\n  clamshell shells watch build                look on, read-only\n  clamshell shells share build                a link that shows it in a browser\n  clamshell shells log build | less -R        all output that is kept\n  clamshell shells export build -o build.cast asciicast recording\n  clamshell shells close build"
 )]
 pub(crate) struct ShellsArgs {
     #[command(flatten)]
@@ -51,6 +51,37 @@ enum ShellsCommand {
     /// End a shell, keep its log
     #[command(after_help = "Examples:\n  clamshell shells close build")]
     Close(Which),
+    /// Give a shell a title; an empty one takes it away
+    #[command(after_help = "Examples:\n  clamshell shells rename build \"nightly build\"")]
+    Rename {
+        #[command(flatten)]
+        which: Which,
+        /// At most 100 characters
+        title: String,
+    },
+    /// Make a link that shows a shell in a browser
+    #[command(
+        after_help = "Examples:\n  clamshell shells share build\n  clamshell shells share build --write --expires 8h\n\nWho has the link needs no login. It allows no more than its maker may do."
+    )]
+    Share {
+        #[command(flatten)]
+        which: Which,
+        /// Who has the link can type as well
+        #[arg(long)]
+        write: bool,
+        /// How long the link holds: a span as 90s, 10m, 2h, 3d; at most 30d
+        #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = span_s)]
+        expires: u64,
+    },
+    /// List the links of a shell
+    #[command(after_help = "Examples:\n  clamshell shells shares build")]
+    Shares(Which),
+    /// Take a link back, and hang up on who uses it
+    #[command(after_help = "Examples:\n  clamshell shells unshare share-Xb2fV0aRkq9s7TgL")]
+    Unshare {
+        /// Id of the link
+        share_id: String,
+    },
     /// Look on, read-only; Ctrl+C ends it
     #[command(after_help = "Examples:\n  clamshell shells watch build")]
     Watch(Which),
@@ -117,6 +148,50 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
                 eprintln!("Closed shell {id}; its log is kept.");
             }
         }
+        ShellsCommand::Rename { which, title } => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, "/title"));
+            let body = serde_json::json!({ "title": title });
+            let shell = send(&client, Method::PUT, &path, Some(&body), "cannot rename the shell").await?;
+            if json {
+                output::print_json(&shell);
+            } else {
+                eprintln!("Renamed shell {}.", text(&found, "shellId"));
+            }
+        }
+        ShellsCommand::Share { which, write, expires } => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, "/shares"));
+            let access = if write { "write" } else { "watch" };
+            let body = serde_json::json!({ "access": access, "expiresInSeconds": expires });
+            let share = send(&client, Method::POST, &path, Some(&body), "cannot share the shell").await?;
+            if json {
+                output::print_json(&share);
+            } else {
+                output::print_fields(&[
+                    ("link", text(&share, "url")),
+                    ("id", text(&share, "shareId")),
+                    ("access", text(&share, "access")),
+                    ("expires", time(&share, "expiresAt")),
+                ]);
+                eprintln!("The link is not shown again.");
+            }
+        }
+        ShellsCommand::Shares(which) => {
+            let (client, found) = locate(&args.server, &which).await?;
+            let path = path(&found, &tail(&found, "/shares"));
+            print_shares(json, &call(&client, Method::GET, &path, "cannot list links").await?);
+        }
+        ShellsCommand::Unshare { share_id } => {
+            let client = args.server.client(None).await?;
+            let path = format!("/clamshell/v1/shares/{}", percent_encode(&share_id));
+            call(&client, Method::DELETE, &path, "cannot take the link back").await?;
+            if json {
+                output::print_json(&serde_json::json!({"success": true, "shareId": share_id}));
+            } else {
+                eprintln!("Took {share_id} back.");
+            }
+        }
         ShellsCommand::Watch(which) => {
             if json {
                 return Err(Failure::new("--json cannot be used with watch"));
@@ -157,6 +232,53 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
         }
     }
     Ok(0)
+}
+
+/// A span of time in seconds.
+fn span_s(text: &str) -> Result<u64, String> {
+    let wrong = || "it must look like 90s, 10m, 2h or 3d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let scale = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(wrong)
+}
+
+async fn send(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    what: &str,
+) -> Result<Value, Failure> {
+    let endpoint = &client.target().endpoint;
+    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
+}
+
+fn print_shares(json: bool, answer: &Value) {
+    if json {
+        output::print_json(answer);
+        return;
+    }
+    let shares = answer["shares"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if shares.is_empty() {
+        eprintln!("No links.");
+        return;
+    }
+    let rows = shares.iter().map(|one| {
+        vec![
+            text(one, "shareId"),
+            text(one, "access"),
+            text(one, "madeBy"),
+            time(one, "createdAt"),
+            time(one, "expiresAt"),
+        ]
+    });
+    output::print_table(&["link", "access", "made by", "created", "expires"], rows.collect());
 }
 
 async fn watch(client: Client, found: &Value) -> Result<i32, Failure> {
@@ -240,6 +362,7 @@ fn print_list(json: bool, shells: Vec<Value>) {
     let rows = shells.iter().map(|one| {
         vec![
             text(one, "shellId"),
+            text(one, "title"),
             text(one, "sessionId"),
             text(one, "runtimeName"),
             text(one, "state"),
@@ -249,7 +372,7 @@ fn print_list(json: bool, shells: Vec<Value>) {
         ]
     });
     output::print_table(
-        &["shell", "session", "runtime", "state", "end", "created", "last output"],
+        &["shell", "title", "session", "runtime", "state", "end", "created", "last output"],
         rows.collect(),
     );
 }
@@ -277,6 +400,7 @@ fn print_shell(json: bool, shell: &Value) {
     };
     output::print_fields(&[
         ("shell", text(shell, "shellId")),
+        ("title", text(shell, "title")),
         ("session", text(shell, "sessionId")),
         ("runtime", text(shell, "runtimeArn")),
         ("endpoint", text(shell, "qualifier")),
@@ -299,6 +423,17 @@ fn print_shell(json: bool, shell: &Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn spans_are_seconds() {
+        let check = |text: &str, expect: Option<u64>| assert_eq!(span_s(text).ok(), expect, "{text}");
+        check("90s", Some(90));
+        check("30d", Some(2_592_000));
+        check("1h", Some(3_600));
+        for bad in ["", "h", "1", "1w", "-1h", "é", "99999999999999999999d", "18446744073709551615d"] {
+            check(bad, None);
+        }
+    }
 
     #[test]
     fn ends_are_told_shortly() {
