@@ -24,6 +24,14 @@ export class ApiError extends Error {
   }
 }
 
+/** Told of each answer that refuses the caller: the login may have ended. */
+let refused: () => void = () => undefined;
+
+/** Sets who is told when the server refuses the caller. */
+export function onRefusal(listener: () => void): void {
+  refused = listener;
+}
+
 /** Sends a call and gives the answer when its status is 2xx. */
 export async function send(method: string, path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
@@ -36,6 +44,7 @@ export async function send(method: string, path: string, init: RequestInit = {})
     throw new ApiError(0, "Unreachable", "The server cannot be reached");
   }
   if (response.ok) return response;
+  if (response.status === 401 || response.status === 403) refused();
   throw await toError(response);
 }
 

@@ -1,6 +1,6 @@
 /** Who is signed in, and the ways in and out. */
 import { signal } from "@preact/signals";
-import { API, ApiError, call } from "./client";
+import { API, ApiError, call, onRefusal } from "./client";
 import type { Me } from "./types";
 
 /** A person who is signed in. */
@@ -35,6 +35,17 @@ export async function logout(): Promise<void> {
   }
   await loadMe();
 }
+
+/** A page full of refused calls asks once. */
+const ASK_AGAIN_MS = 3000;
+let askedAt = Number.NEGATIVE_INFINITY;
+
+onRefusal(() => {
+  const now = performance.now();
+  if (me.value?.signedIn !== true || now - askedAt < ASK_AGAIN_MS) return;
+  askedAt = now;
+  void noticeRefusal();
+});
 
 /**
  * Called when the server refused a call for want of a login: shows the login page if that is so. A call that is

@@ -116,14 +116,14 @@ export function LoginPage(props: { readonly me: Extract<Me, { signedIn: false }>
 
 /** Milliseconds left until a time, each second anew. */
 function useCountdown(until: number): number {
-  const [now, setNow] = useState(Date.now());
+  const [, draw] = useState(0);
   useEffect(() => {
     if (until <= Date.now()) return;
     const timer = setInterval(() => {
-      setNow(Date.now());
+      draw((count) => count + 1);
       if (Date.now() >= until) clearInterval(timer);
     }, 250);
     return () => clearInterval(timer);
   }, [until]);
-  return Math.max(0, until - now);
+  return Math.max(0, until - Date.now());
 }
