@@ -91,6 +91,9 @@ export class Screen {
   open(host: HTMLElement): void {
     this.#host = host;
     this.terminal.open(host);
+    // The keyboard of a phone: all signs, and nothing corrected or completed.
+    this.terminal.textarea?.setAttribute("inputmode", "text");
+    this.terminal.textarea?.setAttribute("autocomplete", "off");
     void this.#loadWebgl();
     void this.#loadImages();
   }

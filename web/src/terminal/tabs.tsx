@@ -127,7 +127,7 @@ function TabButton(props: { readonly tab: Tab; readonly index: number; readonly 
         role="tab"
         class="plain term-tab-name"
         aria-selected={isShown}
-        aria-controls="term-panes"
+        aria-controls={`panes-${tab.id}`}
         tabIndex={isShown ? 0 : -1}
         title={`${name} · ${describeState(state)}`}
         onClick={() => {

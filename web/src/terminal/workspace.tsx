@@ -4,7 +4,7 @@ import type { SignedIn } from "../api/me";
 import { focusSoon, newShell, panel, perform } from "./actions";
 import { Find } from "./find";
 import { Help } from "./help";
-import { activeTab, focusedPane, swap } from "./layout";
+import { activeTab, focusedPane, swap, type Tab } from "./layout";
 import { Menu } from "./menu";
 import { PaneView } from "./pane";
 import { PhoneKeys } from "./phone_keys";
@@ -35,54 +35,72 @@ export function Workspace(props: { readonly me: SignedIn | null }) {
 
   const tab = activeTab(layout.value);
   const pane = focusedPane(layout.value);
-  const empty = tab ? Array.from({ length: tab.grid - tab.panes.length }, (_, index) => index) : [];
   return (
     <div class="term">
       {me && <Tabs me={me} />}
-      {tab ? (
-        <div
-          class={`term-grid cells-${tab.grid}`}
-          id="term-panes"
-          role="tabpanel"
-          aria-label="Terminals of this tab"
-        >
-          {tab.panes.map((each) => (
-            <PaneView
-              key={each.id}
-              pane={each}
-              me={me}
-              isFocused={each.id === pane?.id}
-              onDrop={(other) => arrange((all) => swap(all, other, each.id))}
-            />
-          ))}
-          {empty.map((index) => (
-            <div key={index} class="term-cell-empty">
-              <button type="button" onClick={() => newShell(undefined, "cell")}>
-                New shell here
-              </button>
-            </div>
-          ))}
-        </div>
-      ) : (
-        <div class="empty term-empty">
-          <h1>No terminal is open</h1>
-          <p>A shell goes on when its tab is closed, and is found again here.</p>
-          <button type="button" class="primary" onClick={() => newShell()}>
-            New shell
-          </button>{" "}
-          <button type="button" onClick={() => perform({ do: "list" })}>
-            Sessions and running shells
-          </button>
-          <p class="muted small">
-            Or from a shell of your own: <code>clamshell exec --it</code>
-          </p>
-        </div>
-      )}
+      {/* Tabs that are not shown are there all the same: their terminals stay connected. */}
+      {layout.value.tabs.map((each) => (
+        <Grid key={each.id} tab={each} me={me} isShown={each.id === tab?.id} />
+      ))}
+      {!tab && <NoTerminal canWrite={me !== null && me.role !== "viewer"} />}
       {pane && <PhoneKeys live={liveOf(pane)} />}
       {panel.value === "help" && <Help onClose={closePanel} />}
       {panel.value === "menu" && me && <Menu me={me} onClose={closePanel} />}
       {panel.value === "share" && pane && me && <ShareDialog pane={pane} onClose={closePanel} />}
       {panel.value === "find" && pane && <Find key={pane.id} live={liveOf(pane)} onClose={closePanel} />}
+    </div>
+  );
+}
+
+function Grid(props: { readonly tab: Tab; readonly me: SignedIn | null; readonly isShown: boolean }) {
+  const { tab, me, isShown } = props;
+  const empty = Array.from({ length: tab.grid - tab.panes.length }, (_, index) => index);
+  return (
+    <div
+      class={`term-grid cells-${tab.grid}`}
+      id={`panes-${tab.id}`}
+      role="tabpanel"
+      aria-label="Terminals of this tab"
+      hidden={!isShown}
+    >
+      {tab.panes.map((pane) => (
+        <PaneView
+          key={pane.id}
+          pane={pane}
+          me={me}
+          isFocused={pane.id === tab.focused}
+          onDrop={(other) => arrange((all) => swap(all, other, pane.id))}
+        />
+      ))}
+      {empty.map((index) => (
+        <div key={index} class="term-cell-empty">
+          <button type="button" onClick={() => newShell(undefined, "cell")}>
+            New shell here
+          </button>
+        </div>
+      ))}
+    </div>
+  );
+}
+
+function NoTerminal(props: { readonly canWrite: boolean }) {
+  return (
+    <div class="empty term-empty">
+      <h1>No terminal is open</h1>
+      <p>A shell goes on when its tab is closed, and is found again here.</p>
+      <div class="row">
+        {props.canWrite && (
+          <button type="button" class="primary" onClick={() => newShell()}>
+            New shell
+          </button>
+        )}
+        <button type="button" onClick={() => perform({ do: "list" })}>
+          Sessions and running shells
+        </button>
+      </div>
+      <p class="muted small">
+        Or from a shell of your own: <code>clamshell exec --it</code>
+      </p>
     </div>
   );
 }
