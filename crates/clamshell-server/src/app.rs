@@ -22,6 +22,7 @@ use crate::{
     console::Console,
     control::Control,
     events::Events,
+    files::Uploads,
     http::{ApiError, ControlError, PolicyCache, Spool},
     logs::Logs,
     remembered::Remembered,
@@ -71,6 +72,8 @@ pub(crate) struct App {
     pub(crate) targets: Remembered<(RuntimeId, EndpointName), Runtime>,
     /// Bodies of invocations that are too long for memory.
     pub(crate) spool: Spool,
+    /// Uploads to workspaces.
+    pub(crate) uploads: Uploads,
     /// Policies read lately.
     pub(crate) policies: PolicyCache,
     /// Seals and opens session tokens of roles.

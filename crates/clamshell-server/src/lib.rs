@@ -11,6 +11,7 @@ mod control;
 mod environment;
 mod events;
 mod file_systems;
+mod files;
 mod guest;
 mod http;
 mod images;
@@ -22,6 +23,7 @@ mod roles;
 mod server;
 mod session;
 mod shares;
+mod terminals;
 mod time;
 mod tls;
 

@@ -41,6 +41,7 @@ use crate::{
     control::{self, Control},
     events::{Events, Hints},
     file_systems::FileSystems,
+    files::{self, Uploads},
     http, images,
     local::{ServerInfo, own_build, write_server_info},
     logs::Logs,
@@ -268,6 +269,7 @@ impl Server {
             key_ids: tokio::sync::Mutex::default(),
             targets: crate::remembered::Remembered::default(),
             spool: http::Spool::new(&data_dir),
+            uploads: Uploads::default(),
             policies: http::PolicyCache::default(),
             sealing_key,
             verifier: tokio::sync::OnceCell::new(),
@@ -317,6 +319,10 @@ impl Server {
         write_server_info(&data_dir, &info)
             .map_err(|source| RunError::DataDir { path: data_dir.clone(), source })?;
         tracing::info!(endpoint, "listening");
+
+        // Before the first request: what lies there now is nobody's.
+        let sessions_dir = data_dir.join("sessions");
+        let _ = tokio::task::spawn_blocking(move || files::remove_leftovers(&sessions_dir)).await;
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
         app.tasks.spawn(control::reconcile(Arc::clone(&app)));

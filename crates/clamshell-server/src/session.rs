@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use agent::{AgentBody, AgentError, AgentHandle, missing_network};
 pub(crate) use claims::{Claim, ClaimError, Writer};
+pub(crate) use disk::room as disk_room;
 pub(crate) use registry::{Registry, RegistryParts};
 pub(crate) use shells::{ShellEnd, ShellState, ShellView};
 

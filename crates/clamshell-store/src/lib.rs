@@ -23,6 +23,7 @@ mod shares;
 mod standbys;
 mod store;
 mod tags;
+mod terminals;
 mod tokens;
 
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
@@ -38,4 +39,5 @@ pub use sessions::{CreateSessionError, SessionFilter, UpdateSessionError};
 pub use shares::{InsertShareError, SHARES_MAX, ShareAccess, ShareRecord};
 pub use standbys::Standby;
 pub use store::Store;
+pub use terminals::{TERMINAL_SECRETS_MAX, TerminalSecret, TerminalSecretError};
 pub use tokens::{Receipt, StoredAnswer};

@@ -4,7 +4,7 @@
 //! to the log.
 
 use clamshell_protocol::ErrorCode as GuestCode;
-use clamshell_store::StoreError;
+use clamshell_store::{StoreError, TERMINAL_SECRETS_MAX, TerminalSecretError};
 use clamshell_wire::{AwsError, ErrorCode, sigv4::SigV4Error};
 use thiserror::Error;
 
@@ -15,6 +15,7 @@ use crate::{
     guest::GuestError,
     http::ControlError,
     session::{AgentError, CallError, ClaimError, StopError},
+    terminals::TerminalError,
 };
 
 /// Everything that can go wrong with a request.
@@ -131,6 +132,12 @@ pub(crate) enum ApiError {
         #[source]
         error: Box<ApiError>,
     },
+    /// A file of a workspace cannot be had, or changed.
+    #[error("file is not to be had")]
+    File(#[from] FileError),
+    /// A terminal's command or secret is refused.
+    #[error("terminal is refused")]
+    Terminal(#[from] TerminalError),
     /// The store failed.
     #[error("store failed")]
     Store(#[from] StoreError),
@@ -232,6 +239,8 @@ impl ApiError {
             }
             Self::InitializationExceeded { limit_s } => initialization_exceeded(*limit_s),
             Self::Within { error, .. } => error.to_aws(),
+            Self::File(error) => file(error),
+            Self::Terminal(error) => terminal(error),
             Self::Store(_) | Self::Log(_) | Self::Internal(_) => internal(),
         }
     }

@@ -12,6 +12,7 @@ mod route;
 mod sessions;
 mod shares;
 mod shells;
+pub(super) mod terminals;
 
 use std::sync::Arc;
 
@@ -91,6 +92,9 @@ pub(super) async fn handle(
         let (caller, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
         return super::events::open(app, caller, connection, &query);
     }
+    if found == Found::WriteFile {
+        return files::write(app, parts, body, &asked, &query, first).await;
+    }
     let (caller, body) = auth::authenticate_body(app, &parts, body, &asked).await?;
     let ask = Ask { app, caller, query, body };
     match found {
@@ -111,6 +115,11 @@ pub(super) async fn handle(
         Found::StopSession => sessions::stop(&ask, first).await,
         Found::RemoveSession => sessions::remove(&ask, first).await,
         Found::RunCommand => sessions::command(&ask, first).await,
+        Found::ListFiles => files::list(&ask, first).await,
+        Found::ReadFile => files::read(&ask, &parts.headers, first).await,
+        Found::MakeFolder => files::make_folder(&ask, first).await,
+        Found::RemoveFile => files::remove(&ask, first).await,
+        Found::MoveFile => files::rename(&ask, first).await,
         Found::ListAllShells => shells::list_all(&ask).await,
         Found::ListShells => shells::list(&ask, first).await,
         Found::ShowShell => shells::show(&ask, first, second).await,
@@ -131,6 +140,12 @@ pub(super) async fn handle(
         Found::EnableKey => keys::set_active(&ask, first, true).await,
         Found::DisableKey => keys::set_active(&ask, first, false).await,
         Found::RemoveKey => keys::remove(&ask, first).await,
+        Found::ShowRuntimeTerminal => terminals::show(&ask, first).await,
+        Found::PutRuntimeTerminal => terminals::put(&ask, first).await,
+        Found::RemoveRuntimeTerminal => terminals::remove(&ask, first).await,
+        Found::ListSecrets => terminals::list_secrets(&ask).await,
+        Found::PutSecret => terminals::put_secret(&ask, first).await,
+        Found::RemoveSecret => terminals::remove_secret(&ask, first).await,
         Found::ListUsers => principals::list(&ask, PrincipalKind::User).await,
         Found::CreateUser => principals::create(&ask, PrincipalKind::User).await,
         Found::ShowUser => principals::show(&ask, PrincipalKind::User, first).await,

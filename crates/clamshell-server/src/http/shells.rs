@@ -15,7 +15,7 @@ use super::{
     response::Body,
     upgrade,
 };
-use crate::{connections::Connection, environment};
+use crate::{connections::Connection, environment, terminals};
 
 /// What a returning client gets of the past (`runtime.md` section 10).
 const REPLAY_BYTES: u64 = 256 * 1024;
@@ -54,14 +54,16 @@ pub(super) async fn upgrade(
     let call = app.registry.call(key, Arc::clone(&target.runtime)).await?;
     let session = Arc::clone(call.session());
     let claim = session.claims().claim(&shell_id)?;
-    let ask = Request::Shell {
+    let ask = |create| Request::Shell {
         shell_id: shell_id.to_string(),
-        create: Some(Box::new(environment::shell(&app.region, &app.config.shells, false))),
+        create,
         from: AttachFrom::Tail(REPLAY_BYTES),
         access: Access::Write,
         lead_bytes_max: None,
     };
-    let (reply, guest) = call.compute.guest.ask(ask).await?;
+    let spec = environment::shell(&app.region, &app.config.shells, false);
+    let settings = terminals::settings(app, &target.runtime.runtime_id, true).await?;
+    let (reply, guest) = terminals::open(app, &call.compute.guest, Some(spec), settings, ask).await?;
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };

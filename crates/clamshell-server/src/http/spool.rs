@@ -47,7 +47,7 @@ const FILES_MAX: usize = 64;
 
 /// Bytes a second that a body must come with at least, beside [`BODY_TIMEOUT`]: a line of 1 Mbit/s has them, and the
 /// longest body is there in 14 minutes.
-const PACE_BYTES: u64 = 120_000;
+pub(super) const PACE_BYTES: u64 = 120_000;
 
 /// Where bodies go that are too long for memory.
 #[derive(Debug)]

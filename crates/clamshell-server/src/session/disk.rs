@@ -70,6 +70,16 @@ impl Space {
     }
 }
 
+/// Bytes that may be uploaded to the file system of a folder: what is left to store and logs is the least that a machine
+/// keeps, because whoever puts a file there is somebody who was allowed to, and no program that ran away.
+///
+/// # Errors
+/// What the file system says.
+pub(crate) fn room(folder: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(RESERVE_BYTES_MIN))
+}
+
 /// What a look at free space asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {

@@ -176,7 +176,9 @@ async fn every_operation_is_refused_to_a_user_without_a_policy() {
             .replace("{accessKeyId}", &server.client.credentials.access_key_id)
             .replace("{userName}", "nobody")
             .replace("{roleName}", "clamshell-agent")
-            .replace("{policyName}", "all");
+            .replace("{policyName}", "all")
+            .replace("{runtime}", &percent_encode(&arn))
+            .replace("{secretName}", "KEY");
         let call = Call::new(method, format!("/clamshell/v1{path}?runtime={}", percent_encode(&arn)));
         let call = match *template {
             "/users" if *method == "POST" => call.body(json!({ "userName": "more" }).to_string()),

@@ -136,6 +136,13 @@ fn foreign(method: &str, path: &str) -> Foreign {
         ("DELETE", "/shares/{shareId}") => Foreign::Nothing,
         // Users and roles are those of this account; what of another one may do is `access.rs`.
         (_, path) if path.starts_with("/users") || path.starts_with("/roles") => Foreign::Nothing,
+        ("GET", "/secrets") | ("PUT" | "DELETE", "/secrets/{secretName}") => Foreign::Nothing,
+        ("GET" | "PUT" | "DELETE", "/runtimes/{runtime}/terminal") => Foreign::Runtime,
+        ("GET" | "DELETE", "/sessions/{sessionId}/files")
+        | ("GET" | "PUT", "/sessions/{sessionId}/files/content")
+        | ("POST", "/sessions/{sessionId}/files/directory" | "/sessions/{sessionId}/files/move") => {
+            Foreign::Runtime
+        }
         ("POST", "/keys/{accessKeyId}/enable" | "/keys/{accessKeyId}/disable")
         | ("DELETE", "/keys/{accessKeyId}") => Foreign::Key,
         ("PUT", "/sessions/{sessionId}/shells/{shellId}/title")
@@ -170,6 +177,8 @@ async fn every_call_of_the_extension_api_is_refused_to_strangers() {
             let path = template
                 .replace("{sessionId}", SESSION)
                 .replace("{shellId}", "build")
+                .replace("{runtime}", &percent_encode(&arn))
+                .replace("{secretName}", "STRANGE")
                 .replace("{accessKeyId}", key);
             let call = Call::new(method, format!("/clamshell/v1{path}?runtime={}", percent_encode(&arn)));
             match *template {

@@ -10,6 +10,7 @@ mod open;
 mod principals;
 mod runtimes;
 mod sessions;
+mod terminals;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -110,6 +110,11 @@ impl App {
         }
     }
 
+    /// ARN of a secret of terminals.
+    pub(crate) fn secret_arn(&self, name: &str) -> String {
+        format!("arn:aws:clamshell:{}:{}:secret/{name}", self.region, self.account_id)
+    }
+
     /// ARN of a role.
     pub(crate) fn role_arn(&self, name: &str) -> String {
         format!("arn:aws:iam::{}:role/{name}", self.account_id)

@@ -207,6 +207,7 @@ async fn of_extension(
         | Ext::Doctor
         | Ext::ListSessions
         | Ext::ListAllShells
+        | Ext::ListSecrets
         | Ext::ReadAudit
         | Ext::Events
         | Ext::ListKeys
@@ -224,6 +225,27 @@ async fn of_extension(
         }],
         Ext::ShowSession | Ext::RemoveSession | Ext::ListShells | Ext::ShowShell | Ext::CloseShell => {
             vec![own(session_target(app, parts).await?)]
+        }
+        Ext::ShowRuntimeTerminal | Ext::RemoveRuntimeTerminal => vec![own(vec![terminal_target(app, first).await?])],
+        // Whoever chooses the command can have it print its secrets.
+        Ext::PutRuntimeTerminal => {
+            let mut demands = vec![own(vec![terminal_target(app, first).await?])];
+            let members: Value = serde_json::from_slice(body).unwrap_or_default();
+            let names = members["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let arns: Vec<String> = names.map(|name| app.secret_arn(name)).collect();
+            if !arns.is_empty() {
+                demands.push(Demand::new("clamshell:UseSecret", arns));
+            }
+            demands
+        }
+        Ext::PutSecret | Ext::RemoveSecret => vec![own(vec![app.secret_arn(first)])],
+        Ext::ListFiles | Ext::ReadFile | Ext::WriteFile | Ext::RemoveFile => {
+            vec![own(session_target(app, parts).await?)]
+        }
+        Ext::MakeFolder => vec![Demand::new("clamshell:WriteFile", session_target(app, parts).await?)],
+        Ext::MoveFile => {
+            let target = session_target(app, parts).await?;
+            vec![Demand::new("clamshell:WriteFile", target.clone()), Demand::new("clamshell:RemoveFile", target)]
         }
         // What AWS's API does as well is not to be had around a policy that denies it there.
         Ext::StopSession => {
@@ -265,6 +287,15 @@ async fn of_extension(
         Ext::CreateRole => vec![own(vec![app.role_arn(&member("roleName").unwrap_or_default())])],
         Ext::ShowRole | Ext::RemoveRole | Ext::PutRolePolicy | Ext::RemoveRolePolicy => vec![own(roles())],
     })
+}
+
+/// The runtime that a call about its terminal names; `*` when it is not there.
+async fn terminal_target(app: &Arc<App>, runtime: &str) -> Result<String, ApiError> {
+    match crate::http::extension::terminals::runtime_of(app, runtime).await {
+        Ok(runtime_id) => Ok(app.runtime_arn(&runtime_id).to_string()),
+        Err(error @ ApiError::Store(_)) => Err(error),
+        Err(_) => Ok(ANY.to_owned()),
+    }
 }
 
 /// Runtime and endpoint that the query of a call about a session names; `*` when they are not there.

@@ -17,6 +17,7 @@ use crate::{
         response::Body,
         upgrade,
     },
+    terminals,
 };
 
 /// How far a program may be ahead of a writer with a window: enough to keep it busy while news of room travels, little
@@ -65,12 +66,19 @@ pub(super) async fn upgrade(
         let compute = session.compute().ok_or(ApiError::SessionNotFound)?;
         (session, compute)
     };
-    let spec = create.then(|| Box::new(environment::shell(&app.region, &app.config.shells, keep)));
+    let spec = create.then(|| environment::shell(&app.region, &app.config.shells, keep));
+    let settings = match (create, find(query, "command").unwrap_or("shell")) {
+        (true, "default") => terminals::settings(app, &target.runtime.runtime_id, false).await?,
+        (false, "default") | (_, "shell") => None,
+        _ => {
+            return Err(AwsError::invalid_field("command", "Member must be one of: [default, shell]").into());
+        }
+    };
     // Whoever paces the server paces the program as well: else a flood would fill the log while little is shown, and
     // the end of it, or the answer to Ctrl+C, would come long after.
     let lead_bytes_max = window.filter(|_| access == Access::Write).map(|_| LEAD_BYTES_MAX);
-    let ask = Request::Shell { shell_id: shell_id.to_string(), create: spec, from, access, lead_bytes_max };
-    let (reply, guest) = compute.guest.ask(ask).await?;
+    let ask = |create| Request::Shell { shell_id: shell_id.to_string(), create, from, access, lead_bytes_max };
+    let (reply, guest) = terminals::open(app, &compute.guest, spec, settings, ask).await?;
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };
