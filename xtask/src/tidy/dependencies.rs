@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("server", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway", "console"]),
     ("guest", &["protocol", "term"]),
     // `domain` for its clock: nothing else may read the time.
-    ("cli", &["wire", "domain", "term", "console", "server"]),
+    ("cli", &["wire", "domain", "term", "server"]),
     // Parsers of hostile bytes alone, so that a fuzzer builds nothing else; nothing uses it.
     ("fuzz", &["wire", "protocol", "term", "sandbox"]),
     ("testkit", &["wire", "domain", "protocol", "term", "store", "identity", "sandbox", "gateway", "server"]),
