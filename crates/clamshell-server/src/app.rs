@@ -23,7 +23,7 @@ use crate::{
     control::Control,
     events::Events,
     files::Uploads,
-    http::{ApiError, ControlError, PolicyCache, Spool},
+    http::{ApiError, ControlError, PolicyCache, RequestIds, Spool},
     logs::Logs,
     remembered::Remembered,
     session::Registry,
@@ -60,6 +60,7 @@ pub(crate) struct App {
     pub(crate) logs: Arc<Logs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) request_ids: RequestIds,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     /// Base URL, known once the server listens.

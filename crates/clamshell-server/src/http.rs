@@ -19,6 +19,7 @@ mod page;
 mod pages;
 mod protected_resource;
 mod relay;
+mod request_ids;
 mod resource_policies;
 mod response;
 mod runtimes;
@@ -50,6 +51,7 @@ pub(crate) use error::{ApiError, chain};
 pub use extension::EXTENSION_ROUTES;
 pub(crate) use extension::generate_key;
 pub(crate) use idempotency::ANSWER_MS;
+pub(crate) use request_ids::RequestIds;
 use response::Body;
 pub(crate) use spool::Spool;
 
@@ -73,7 +75,7 @@ pub(crate) async fn handle(
     app: Arc<App>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let request_id = Uuid::new_v4();
+    let request_id = app.request_ids.next();
     let trail = trail::Trail::default();
     request.extensions_mut().insert(trail.clone());
     let recorder = trail::Recorder::new(&app, trail, request_id);

@@ -261,6 +261,7 @@ impl Server {
             control: Control::default(),
         let console = Console::load(&store, &clock, &entropy, &config.console).await?;
             clock,
+            request_ids: http::RequestIds::new(Arc::clone(&entropy)),
             entropy,
             tasks,
             shutdown,

@@ -32,7 +32,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use agent::{AgentBody, AgentError, AgentHandle, missing_network};
+pub(crate) use agent::{AgentAnswer, AgentBody, AgentError, AgentHandle, missing_network};
 pub(crate) use claims::{Claim, ClaimError, Writer};
 pub(crate) use disk::room as disk_room;
 pub(crate) use registry::{Registry, RegistryParts};

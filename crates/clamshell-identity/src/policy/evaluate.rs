@@ -5,7 +5,7 @@
 //! resource policy that names only the account hands the decision to that account's identity
 //! policies, so within the account it adds nothing, as in IAM.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     document::{Document, Effect, Element, ResourcePattern, Statement},
@@ -54,19 +54,21 @@ pub struct Request {
     pub resource: String,
     /// Who asks.
     pub principal: Principal,
-    /// Condition keys in **lower case** to their values. Use [`Request::set`], which sees to the case.
-    pub context: BTreeMap<String, Vec<String>>,
+    /// Condition keys in **lower case** to their values. Use [`Request::set`], which sees to the case. Shared, because the
+    /// requests of one call mostly have the same.
+    pub context: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 impl Request {
     /// A request without context.
     pub fn new(action: impl Into<String>, resource: impl Into<String>, principal: Principal) -> Self {
-        Self { action: action.into(), resource: resource.into(), principal, context: BTreeMap::new() }
+        Self { action: action.into(), resource: resource.into(), principal, context: Arc::default() }
     }
 
     /// Sets the values of a condition key, whatever its case.
     pub fn set<V: Into<String>>(&mut self, key: &str, values: impl IntoIterator<Item = V>) -> &mut Self {
-        self.context.insert(key.to_ascii_lowercase(), values.into_iter().map(Into::into).collect());
+        let values = values.into_iter().map(Into::into).collect();
+        Arc::make_mut(&mut self.context).insert(key.to_ascii_lowercase(), values);
         self
     }
 }

@@ -102,7 +102,7 @@ async fn receive(
             Ok((0, _)) => return Err(GuestError::HungUp),
             Ok((_, true)) => return Err(GuestError::Unexpected),
             Ok((count, false)) => filled += count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) if is_passing(&error) => {}
             Err(error) => return Err(error.into()),
         }
         if descriptors.len() > 1 {
@@ -146,25 +146,45 @@ impl Passed {
         Ok(Self(TcpStream::from_std(stream)?))
     }
 
-    fn poll_io<T>(
-        &self,
-        cx: &mut Context<'_>,
-        interest: Interest,
-        mut action: impl FnMut(&TcpStream) -> Result<T, Errno>,
-    ) -> Poll<io::Result<T>> {
+    fn poll_receive(&self, cx: &mut Context<'_>, target: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            if interest.is_readable() {
-                ready!(self.0.poll_read_ready(cx))?;
-            } else {
-                ready!(self.0.poll_write_ready(cx))?;
-            }
-            match self.0.try_io(interest, || action(&self.0).map_err(io::Error::from)) {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                result => return Poll::Ready(result),
+            ready!(self.0.poll_read_ready(cx))?;
+            let mut received = None;
+            let tried = self.0.try_io(Interest::READABLE, || {
+                let (_, count) = rustix::net::recv(&self.0, &mut *target, RecvFlags::DONTWAIT)?;
+                received = Some(count.min(target.len()));
+                // Fewer bytes than there was room for: there are no more, and the kernel tells of new ones.
+                match count > 0 && count < target.len() {
+                    true => Err(io::ErrorKind::WouldBlock.into()),
+                    false => Ok(()),
+                }
+            });
+            match (received, tried) {
+                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (None, Err(error)) if is_passing(&error) => {}
+                (None, Err(error)) => return Poll::Ready(Err(error)),
+                (None, Ok(())) => {}
             }
         }
     }
+
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            let sent = self.0.try_io(Interest::WRITABLE, || {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                rustix::net::send(&self.0, bytes, flags).map_err(io::Error::from)
+            });
+            match sent {
+                Err(error) if is_passing(&error) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 impl Drop for Passed {
@@ -192,10 +212,7 @@ impl AsyncRead for AgentStream {
             Stream::Relayed(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Passed(passed) => {
                 let target = buffer.initialize_unfilled();
-                let received = passed.poll_io(cx, Interest::READABLE, |socket| {
-                    rustix::net::recv(socket, &mut *target, RecvFlags::DONTWAIT).map(|(_, count)| count)
-                });
-                let count = ready!(received)?.min(target.len());
+                let count = ready!(passed.poll_receive(cx, target))?;
                 buffer.advance(count);
                 Poll::Ready(Ok(()))
             }
@@ -207,9 +224,7 @@ impl AsyncWrite for AgentStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Stream::Relayed(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Passed(passed) => passed.poll_io(cx, Interest::WRITABLE, |socket| {
-                rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-            }),
+            Stream::Passed(passed) => passed.poll_send(cx, bytes),
         }
     }
 

@@ -8,13 +8,17 @@ mod demands;
 mod policies;
 pub(crate) mod share;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use clamshell_identity::{
     jwt::TokenIdentity,
-    policy::{Check, Decision, Document, PrincipalKind, Request, evaluate, evaluate_all},
+    policy::{Decision, Document, PrincipalKind, Request, evaluate},
 };
-use http::{header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 
 pub(crate) use callers::{CallerError, Identity, PoliciesOf, ROOT, Session};
 pub(crate) use clamshell_identity::policy::Principal;
@@ -53,8 +57,7 @@ pub(crate) struct Caller {
     policies: Arc<Vec<Document>>,
     /// What a bearer token said.
     token: Option<Arc<TokenIdentity>>,
-    /// Condition keys that are the same for all that this request asks.
-    context: Arc<BTreeMap<String, Vec<String>>>,
+    circumstances: Arc<Circumstances>,
     /// The runtime and endpoint that a call of the data plane names, where they are there.
     target: Option<Target>,
     /// The login whose cookie came; `None` for other credentials.
@@ -126,10 +129,10 @@ pub(super) async fn admit(
 /// # Errors
 /// When its policies cannot be read.
 pub(super) async fn caller(app: &Arc<App>, parts: &Parts, identity: Identity) -> Result<Caller, ApiError> {
-    let context = Arc::new(context(app, parts, &identity));
     let policies = policies::of(app, &identity.policies).await?;
-    let Identity { principal, token, policies: whose, .. } = identity;
-    Ok(Caller { principal, whose, policies, token, context, target: None, login: None })
+    let Identity { principal, token, user_id, policies: whose } = identity;
+    let circumstances = Arc::new(Circumstances::of(app, parts, user_id));
+    Ok(Caller { principal, whose, policies, token, circumstances, target: None, login: None })
 }
 
 /// The same caller with its policies as they are now.
@@ -149,15 +152,18 @@ pub(crate) async fn authorize(app: &Arc<App>, caller: &Caller, demand: &Demand) 
     for resource in &demand.resources {
         let attached = policies::of_resource(app, resource).await?;
         let mut request = Request::new(demand.action.clone(), resource.clone(), caller.principal.clone());
-        request.context.clone_from(&caller.context);
-        for (key, value) in &attached.tags {
-            request.set(&format!("aws:ResourceTag/{key}"), [value.as_str()]);
-        }
-        for (key, value) in &demand.request_tags {
-            request.set(&format!("aws:RequestTag/{key}"), [value.as_str()]);
-        }
-        if !demand.tag_keys.is_empty() {
-            request.set("aws:TagKeys", demand.tag_keys.iter().map(String::as_str));
+        // Who has no policies is asked about no conditions; so it is with the account itself, which most calls come from.
+        if !caller.policies.is_empty() || attached.policy.is_some() {
+            request.context = caller.context(app);
+            for (key, value) in &attached.tags {
+                request.set(&format!("aws:ResourceTag/{key}"), [value.as_str()]);
+            }
+            for (key, value) in &demand.request_tags {
+                request.set(&format!("aws:RequestTag/{key}"), [value.as_str()]);
+            }
+            if !demand.tag_keys.is_empty() {
+                request.set("aws:TagKeys", demand.tag_keys.iter().map(String::as_str));
+            }
         }
         found.push((request, attached));
     }
@@ -170,91 +176,119 @@ pub(crate) async fn authorize(app: &Arc<App>, caller: &Caller, demand: &Demand) 
         action: demand.action.clone(),
         resource: resource.to_owned(),
     };
-    let attached: Vec<Vec<&Document>> =
-        found.iter().map(|(_, attached)| attached.policy.iter().collect()).collect();
-    let mut checks = Vec::with_capacity(found.len());
-    for ((request, attached), policies) in found.iter().zip(&attached) {
+    let mut allowed = false;
+    for (request, attached) in &found {
         // A caller with a token is nobody that IAM knows: the token let it in, and a policy of the resource, where there is
         // one, must do so as well.
         if caller.principal.kind == PrincipalKind::Anonymous && attached.policy.is_none() {
             continue;
         }
-        checks.push(Check { request, resource: policies.as_slice() });
-    }
-    for check in &checks {
-        let decision = evaluate(check.request, &identity, check.resource);
+        let policies: Vec<&Document> = attached.policy.iter().collect();
+        let decision = evaluate(request, &identity, &policies);
         if decision == Decision::ExplicitDeny || (decision == Decision::ImplicitDeny && !demand.unless_denied)
         {
-            return Err(refused(&check.request.resource));
+            return Err(refused(&request.resource));
         }
+        allowed = true;
     }
-    // The same once more as a whole, so that a demand without any resource allows nothing.
-    let nothing_to_check = caller.principal.kind == PrincipalKind::Anonymous && checks.is_empty();
-    if nothing_to_check || demand.unless_denied || evaluate_all(&checks, &identity) == Decision::Allow {
+    // Nothing to check allows nothing, but for those whom their token lets in.
+    if allowed || demand.unless_denied || caller.principal.kind == PrincipalKind::Anonymous {
         Ok(())
     } else {
         Err(refused("*"))
     }
 }
 
-fn context(app: &App, parts: &Parts, identity: &Identity) -> BTreeMap<String, Vec<String>> {
-    let mut request = Request::new("", "*", identity.principal.clone());
-    let now_ms = app.now_ms();
-    request.set("aws:CurrentTime", [crate::time::rfc3339(now_ms)]);
-    request.set("aws:EpochTime", [(now_ms / 1000).to_string()]);
-    request.set("aws:RequestedRegion", [app.region.to_string()]);
-    if let Some(peer) = parts.extensions.get::<Peer>() {
-        request.set("aws:SourceIp", [peer.address.to_canonical().to_string()]);
-        request.set("aws:SecureTransport", [peer.secure.to_string()]);
-    }
-    let text = |name: &header::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(agent) = text(&header::USER_AGENT) {
-        request.set("aws:UserAgent", [agent.chars().take(USER_AGENT_CHARS_MAX).collect::<String>()]);
-    }
-    if let Some(referer) = text(&header::REFERER) {
-        request.set("aws:Referer", [referer.chars().take(USER_AGENT_CHARS_MAX).collect::<String>()]);
-    }
-    if let Some(user) = parts.headers.get(clamshell_wire::headers::USER_ID).and_then(|id| id.to_str().ok()) {
-        request.set("bedrock-agentcore:userid", [user]);
-    }
-    let principal = &identity.principal;
-    if principal.kind != PrincipalKind::Anonymous {
-        // Of a role's session, conditions see the role.
-        let arn = match &principal.kind {
-            PrincipalKind::RoleSession { role_arn } => role_arn,
-            _ => &principal.arn,
-        };
-        request.set("aws:PrincipalArn", [arn.as_str()]);
-        request.set("aws:PrincipalAccount", [principal.account.as_str()]);
-        request.set(
-            "aws:PrincipalType",
-            [match &principal.kind {
-                PrincipalKind::Root => "Account",
-                PrincipalKind::User => "User",
-                PrincipalKind::RoleSession { .. } => "AssumedRole",
-                PrincipalKind::Service => "Service",
-                PrincipalKind::Anonymous => "Anonymous",
-            }],
-        );
-        request.set("aws:userid", [identity.user_id.as_str()]);
-    }
-    if principal.kind == PrincipalKind::User {
-        request.set("aws:username", [identity.user_id.as_str()]);
-    }
-    if let Some(token) = &identity.token {
-        for claim in ["iss", "sub", "aud", "scope", "client_id"] {
-            let values: Vec<&str> = match token.claims.get(claim) {
-                Some(serde_json::Value::String(text)) if claim == "scope" => {
-                    text.split_whitespace().collect()
-                }
-                Some(serde_json::Value::String(text)) => vec![text.as_str()],
-                Some(serde_json::Value::Array(items)) => {
-                    items.iter().filter_map(|item| item.as_str()).collect()
-                }
-                _ => continue,
-            };
-            request.set(&format!("bedrock-agentcore:InboundJwtClaim/{claim}"), values);
+/// What conditions of policies may ask about a request, as far as it is not in what was verified.
+#[derive(Debug)]
+struct Circumstances {
+    now_ms: u64,
+    peer: Option<Peer>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    for_user: Option<HeaderValue>,
+    user_id: String,
+    /// The condition keys, once a policy may ask for one.
+    context: OnceLock<Arc<BTreeMap<String, Vec<String>>>>,
+}
+
+impl Circumstances {
+    fn of(app: &App, parts: &Parts, user_id: String) -> Self {
+        Self {
+            now_ms: app.now_ms(),
+            peer: parts.extensions.get().copied(),
+            user_agent: parts.headers.get(header::USER_AGENT).cloned(),
+            referer: parts.headers.get(header::REFERER).cloned(),
+            for_user: parts.headers.get(clamshell_wire::headers::USER_ID).cloned(),
+            user_id,
+            context: OnceLock::new(),
         }
     }
-    request.context
+}
+
+impl Caller {
+    /// Condition keys that are the same for all that this request asks.
+    fn context(&self, app: &App) -> Arc<BTreeMap<String, Vec<String>>> {
+        Arc::clone(self.circumstances.context.get_or_init(|| self.make_context(app)))
+    }
+
+    fn make_context(&self, app: &App) -> Arc<BTreeMap<String, Vec<String>>> {
+        let about = &*self.circumstances;
+        let mut request = Request::new("", "*", self.principal.clone());
+        request.set("aws:CurrentTime", [crate::time::rfc3339(about.now_ms)]);
+        request.set("aws:EpochTime", [(about.now_ms / 1000).to_string()]);
+        request.set("aws:RequestedRegion", [app.region.to_string()]);
+        if let Some(peer) = about.peer {
+            request.set("aws:SourceIp", [peer.address.to_canonical().to_string()]);
+            request.set("aws:SecureTransport", [peer.secure.to_string()]);
+        }
+        for (key, value) in [("aws:UserAgent", &about.user_agent), ("aws:Referer", &about.referer)] {
+            if let Some(text) = value.as_ref().and_then(|value| value.to_str().ok()) {
+                request.set(key, [text.chars().take(USER_AGENT_CHARS_MAX).collect::<String>()]);
+            }
+        }
+        if let Some(user) = about.for_user.as_ref().and_then(|id| id.to_str().ok()) {
+            request.set("bedrock-agentcore:userid", [user]);
+        }
+        let principal = &self.principal;
+        if principal.kind != PrincipalKind::Anonymous {
+            // Of a role's session, conditions see the role.
+            let arn = match &principal.kind {
+                PrincipalKind::RoleSession { role_arn } => role_arn,
+                _ => &principal.arn,
+            };
+            request.set("aws:PrincipalArn", [arn.as_str()]);
+            request.set("aws:PrincipalAccount", [principal.account.as_str()]);
+            request.set(
+                "aws:PrincipalType",
+                [match &principal.kind {
+                    PrincipalKind::Root => "Account",
+                    PrincipalKind::User => "User",
+                    PrincipalKind::RoleSession { .. } => "AssumedRole",
+                    PrincipalKind::Service => "Service",
+                    PrincipalKind::Anonymous => "Anonymous",
+                }],
+            );
+            request.set("aws:userid", [about.user_id.as_str()]);
+        }
+        if principal.kind == PrincipalKind::User {
+            request.set("aws:username", [about.user_id.as_str()]);
+        }
+        if let Some(token) = &self.token {
+            for claim in ["iss", "sub", "aud", "scope", "client_id"] {
+                let values: Vec<&str> = match token.claims.get(claim) {
+                    Some(serde_json::Value::String(text)) if claim == "scope" => {
+                        text.split_whitespace().collect()
+                    }
+                    Some(serde_json::Value::String(text)) => vec![text.as_str()],
+                    Some(serde_json::Value::Array(items)) => {
+                        items.iter().filter_map(|item| item.as_str()).collect()
+                    }
+                    _ => continue,
+                };
+                request.set(&format!("bedrock-agentcore:InboundJwtClaim/{claim}"), values);
+            }
+        }
+        request.context
+    }
 }

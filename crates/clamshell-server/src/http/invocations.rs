@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clamshell_domain::{Artifact, Hosting, Runtime, ServerProtocol, SessionId};
 use clamshell_wire::{generated::data::InvokeAgentRuntimeRequest, headers};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::time::Instant;
 
 pub(super) use self::passed::{TRACE, add_content, add_custom, passes_authorization, set, to_agent};
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     app::{App, Target},
-    session::{AgentError, AgentHandle, Call, CallError},
+    session::{AgentAnswer, AgentError, AgentHandle, Call, CallError},
 };
 
 /// Between two attempts on an agent that has not finished starting (`runtime.md` 6.2).
@@ -73,7 +73,8 @@ async fn serve(
     if let Some(id) = &session.for_agent {
         set(&mut to_agent, headers::MCP_SESSION_ID, id);
     }
-    tracing::info!(
+    // At busy times a line for each would be most of the log.
+    tracing::debug!(
         request = %request.request_id, session = %session.session_id, bytes = payload.length(), "invocation"
     );
     let asked = Asked { method: Method::POST, path: &hosting.path, headers: to_agent, payload };
@@ -175,7 +176,7 @@ impl Asked<'_> {
 pub(super) struct Answered {
     call: Call,
     agent: AgentHandle,
-    response: Response<Incoming>,
+    response: Response<AgentAnswer>,
     began: Instant,
 }
 
@@ -247,7 +248,7 @@ async fn attempts(
     call: &Call,
     agent: &AgentHandle,
     asked: &Asked<'_>,
-) -> Result<Response<Incoming>, ApiError> {
+) -> Result<Response<AgentAnswer>, ApiError> {
     loop {
         let response = agent.request(asked.request()?).await?;
         let status = response.status();

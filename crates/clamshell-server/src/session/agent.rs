@@ -24,15 +24,14 @@ use std::{
 use bytes::Bytes;
 use clamshell_domain::{Artifact, Hosting, Runtime, ServerProtocol};
 use clamshell_protocol::ErrorCode;
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::{sync::watch, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{io::AsyncReadExt, sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use self::pool::Pool;
-pub(crate) use self::start::missing_network;
+pub(crate) use self::{pool::AgentAnswer, start::missing_network};
 use super::Call;
 use crate::{
     guest::{AgentStream, GuestAddress, GuestError},
@@ -50,6 +49,9 @@ const START_LIMIT_CODE: Duration = Duration::from_secs(30);
 
 /// How long a request whose connection broke waits to learn that the agent has ended.
 const EXPLANATION: Duration = Duration::from_millis(500);
+
+/// The kernel may close the connections of a program that ends before what it listens on, by far less than this.
+const LAST_BREATH: Duration = Duration::from_millis(50);
 
 /// An agent cannot serve a request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -102,7 +104,7 @@ pub(crate) struct Agent {
     state: watch::Sender<State>,
     /// It has answered a request well, so an error of it is an error and not a start that goes on.
     proven: AtomicBool,
-    pool: Pool,
+    pool: Arc<Pool>,
     log: Arc<SessionLog>,
 }
 
@@ -118,7 +120,6 @@ pub(super) struct AgentParts<'a> {
     pub(super) start_limit: Duration,
     pub(super) guest: GuestAddress,
     pub(super) log: Arc<SessionLog>,
-    pub(super) tasks: TaskTracker,
     /// Cancelled when the compute ends.
     pub(super) ended: CancellationToken,
     /// It ran before this server started.
@@ -127,14 +128,14 @@ pub(super) struct AgentParts<'a> {
 
 impl Agent {
     pub(super) fn new(parts: AgentParts<'_>) -> Self {
-        let AgentParts { hosting, start_limit, guest, log, tasks, ended, is_old } = parts;
+        let AgentParts { hosting, start_limit, guest, log, ended, is_old } = parts;
         Self {
             protocol: hosting.protocol,
             start_limit,
             start_deadline: Instant::now() + start_limit,
             state: watch::Sender::new(State::Starting),
             proven: AtomicBool::new(is_old),
-            pool: Pool::new(guest.clone(), hosting.port, tasks, ended),
+            pool: Pool::new(guest.clone(), hosting.port, ended),
             guest,
             log,
         }
@@ -266,20 +267,21 @@ impl AgentHandle {
     pub(crate) async fn request(
         &self,
         request: Request<AgentBody>,
-    ) -> Result<Response<Incoming>, AgentError> {
+    ) -> Result<Response<AgentAnswer>, AgentError> {
         if let Some(error) = self.agent.end() {
             return Err(error);
         }
-        let what = Asked::of(&request);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let what = || Asked::of(&method, &uri);
         match self.agent.pool.request(request).await {
             Ok(response) => {
                 let status = response.status();
                 if status.is_client_error() || status.is_server_error() {
-                    self.agent.log.note(format!("{what} was answered with {}", status.as_u16()));
+                    self.agent.log.note(format!("{} was answered with {}", what(), status.as_u16()));
                 }
                 Ok(response)
             }
-            Err(error) => Err(self.explained(&what, &error).await),
+            Err(error) => Err(self.explained(&what(), &error).await),
         }
     }
 
@@ -289,12 +291,20 @@ impl AgentHandle {
         if self.agent.end().is_some() {
             return false;
         }
-        let connected = tokio::time::timeout(EXPLANATION, self.agent.guest.connect(self.port()));
-        match connected.await {
-            // One that has no time for a connection is alive.
-            Ok(Ok(_)) | Ok(Err(GuestError::Timeout)) | Err(_) => true,
-            Ok(Err(error)) => matches!(&error, GuestError::Refused(_)) && !is_refused(&error),
+        for _ in 0..2 {
+            let connected = tokio::time::timeout(EXPLANATION, self.agent.guest.connect(self.port()));
+            match connected.await {
+                // One that is just dying may still take it, and lets go of it at once.
+                Ok(Ok(mut stream)) => match tokio::time::timeout(LAST_BREATH, stream.read(&mut [0])).await {
+                    Ok(Ok(0) | Err(_)) => {}
+                    Ok(Ok(_)) | Err(_) => return true,
+                },
+                // One that has no time for a connection is alive.
+                Ok(Err(GuestError::Timeout)) | Err(_) => return true,
+                Ok(Err(error)) => return matches!(&error, GuestError::Refused(_)) && !is_refused(&error),
+            }
         }
+        true
     }
 
     /// Opens a connection of its own, for instance for a WebSocket.
@@ -329,9 +339,9 @@ impl Asked {
     /// Characters of a path in the log.
     const PATH_CHARS_MAX: usize = 200;
 
-    fn of<T>(request: &Request<T>) -> Self {
-        let path: String = request.uri().path().chars().take(Self::PATH_CHARS_MAX).collect();
-        Self(format!("{} {path}", request.method()))
+    fn of(method: &Method, uri: &Uri) -> Self {
+        let path: String = uri.path().chars().take(Self::PATH_CHARS_MAX).collect();
+        Self(format!("{method} {path}"))
     }
 
     fn connection() -> Self {

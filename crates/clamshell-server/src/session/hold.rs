@@ -29,7 +29,7 @@ impl Registry {
     ) -> Result<Call, CallError> {
         let deadline = Instant::now() + HOLD;
         loop {
-            match self.call_now(key.clone(), Arc::clone(&runtime)).await {
+            match self.call_now(&key, &runtime).await {
                 Err(CallError::Conflict) if self.was_made(&key, deadline).await => {}
                 answer => return answer,
             }

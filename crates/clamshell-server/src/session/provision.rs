@@ -113,7 +113,6 @@ impl Registry {
                 start_limit: agent::start_limit(&runtime),
                 guest: guest.clone(),
                 log: self.logs.of_session(session.key(), &session.record().storage_id),
-                tasks: self.tasks.clone(),
                 ended: ended.clone(),
                 is_old: since.is_some(),
             }))

@@ -196,21 +196,21 @@ impl Registry {
     /// get [`CallError::Conflict`] at once.
     pub(super) async fn call_now(
         self: &Arc<Self>,
-        key: SessionKey,
-        runtime: Arc<Runtime>,
+        key: &SessionKey,
+        runtime: &Arc<Runtime>,
     ) -> Result<Call, CallError> {
         if self.shutdown.is_cancelled() {
             return Err(CallError::ShuttingDown);
         }
-        let known = self.get(&key);
+        let known = self.get(key);
         if let Some(session) = &known
-            && let Some(call) = self.enter(session, &runtime)?
+            && let Some(call) = self.enter(session, runtime)?
         {
             return Ok(call);
         }
         // In a task of its own, so that a caller that hangs up half-way leaves no session half-made: the compute stays, and
         // the call that nobody takes ends when it is dropped.
-        let registry = Arc::clone(self);
+        let (registry, key, runtime) = (Arc::clone(self), key.clone(), Arc::clone(runtime));
         let made = self.tasks.spawn(async move {
             let session = match known {
                 Some(session) => session,

@@ -104,6 +104,10 @@ fn of_operation(
     let runtime = || vec![runtime_arn(app, &params.runtime)];
     let endpoint = || both(app, &params.runtime, &params.endpoint_name);
     let called = || {
+        // Mostly it was found already, and the texts of an ARN are not taken apart once more.
+        if let Some(target) = caller.target() {
+            return of_target(app, target);
+        }
         let own = RuntimeArn::parse(&params.runtime).ok().and_then(|arn| arn.endpoint);
         let qualifier = find(query, "qualifier").or(own.as_deref()).unwrap_or("DEFAULT");
         both(app, &params.runtime, qualifier)
@@ -307,14 +311,19 @@ async fn session_target(app: &Arc<App>, parts: &Parts) -> Result<Vec<String>, Ap
 
 fn resources_of(app: &App, found: Result<Target, ApiError>) -> Result<Vec<String>, ApiError> {
     match found {
-        Ok(target) => {
-            let arn = app.runtime_arn(&target.runtime.runtime_id);
-            Ok(vec![arn.to_string(), arn.with_endpoint(target.endpoint.as_str()).to_string()])
-        }
+        Ok(target) => Ok(of_target(app, &target)),
         Err(error @ ApiError::Store(_)) => Err(error),
         // What is not there has no ARN; the handler says so to whom it may.
         Err(_) => Ok(vec![ANY.to_owned()]),
     }
+}
+
+/// ARNs of a runtime and of the endpoint that it is called through.
+fn of_target(app: &App, target: &Target) -> Vec<String> {
+    let mut arn = app.runtime_arn(&target.runtime.runtime_id);
+    let runtime = arn.to_string();
+    arn.endpoint = Some(target.endpoint.to_string());
+    vec![runtime, arn.to_string()]
 }
 
 /// ARN of a runtime that is given by id or ARN. What is malformed or of another account is no resource of ours: only who

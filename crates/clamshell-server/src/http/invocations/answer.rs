@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use crate::{
     app::App,
     http::{envelope::run_error, response},
-    session::{AgentHandle, Call},
+    session::{AgentAnswer, AgentHandle, Call},
 };
 
 /// All bytes of an answer (`runtime.md` section 10).
@@ -70,7 +70,7 @@ impl Cut {
 pub(in crate::http) struct Answer {
     /// What has been read of it already.
     first: Option<Result<Frame<Bytes>, hyper::Error>>,
-    incoming: Incoming,
+    incoming: AgentAnswer,
     sleep: Pin<Box<Sleep>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     sent: u64,
@@ -82,6 +82,8 @@ pub(in crate::http) struct Answer {
     /// A failure is told by an event of the protocol; else by cutting the connection.
     tells: bool,
     over: bool,
+    /// Why it ends with the next piece.
+    cut: Option<Cut>,
     _done: DropGuard,
 }
 
@@ -102,7 +104,7 @@ impl Answer {
     pub(in crate::http) fn body(
         app: &App,
         call: Call,
-        mut incoming: Incoming,
+        mut incoming: AgentAnswer,
         rules: AnswerRules,
         closing: Option<AgentHandle>,
     ) -> response::Body {
@@ -130,7 +132,7 @@ impl Answer {
         app: &App,
         call: Call,
         first: Option<Result<Frame<Bytes>, hyper::Error>>,
-        incoming: Incoming,
+        incoming: AgentAnswer,
         rules: AnswerRules,
         closing: Option<AgentHandle>,
     ) -> Self {
@@ -162,19 +164,27 @@ impl Answer {
             at_end: false,
             tells,
             over: false,
+            cut: None,
             _done: done.drop_guard(),
         }
     }
 
-    fn cut(&mut self, cut: Cut) -> Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>> {
+    fn cut(
+        &mut self,
+        cx: &mut Context<'_>,
+        cut: Cut,
+    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>>> {
         tracing::debug!(reason = %cut, sent = self.sent, "answer of an agent was cut off");
-        self.over = true;
         if self.tells {
+            self.over = true;
             // Whatever came before ends here.
             let event = format!("\n\n{}", run_error("AGENT_ERROR", cut.message()));
-            return Some(Ok(Frame::data(Bytes::from(event))));
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))));
         }
-        Some(Err(cut.into()))
+        // The error drops what was not written yet; so that is written first.
+        self.cut = Some(cut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -190,8 +200,12 @@ impl Body for Answer {
         if this.over {
             return Poll::Ready(None);
         }
+        if let Some(cut) = this.cut.take() {
+            this.over = true;
+            return Poll::Ready(Some(Err(cut.into())));
+        }
         if this.sleep.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(this.cut(Cut::TooSlow));
+            return this.cut(cx, Cut::TooSlow);
         }
         loop {
             if this.at_end {
@@ -200,7 +214,7 @@ impl Body for Answer {
                     None => true,
                 };
                 if !is_whole {
-                    return Poll::Ready(this.cut(Cut::Broken));
+                    return this.cut(cx, Cut::Broken);
                 }
                 this.over = true;
                 return Poll::Ready(None);
@@ -214,7 +228,7 @@ impl Body for Answer {
                 // What had arrived before the compute ended is passed on first.
                 Poll::Pending => {
                     ready!(this.ended.as_mut().poll(cx));
-                    return Poll::Ready(this.cut(Cut::Ended));
+                    return this.cut(cx, Cut::Ended);
                 }
             };
             let data = match frame {
@@ -229,15 +243,15 @@ impl Body for Answer {
                 },
                 Some(Err(error)) => {
                     tracing::debug!(%error, "agent broke off its answer");
-                    return Poll::Ready(this.cut(Cut::Broken));
+                    return this.cut(cx, Cut::Broken);
                 }
             };
             this.sent += data.len() as u64;
             if this.sent > ANSWER_BYTES_MAX {
-                return Poll::Ready(this.cut(Cut::TooLong));
+                return this.cut(cx, Cut::TooLong);
             }
             if this.events.as_mut().is_some_and(|events| !events.feed(&data)) {
-                return Poll::Ready(this.cut(Cut::EventTooLong));
+                return this.cut(cx, Cut::EventTooLong);
             }
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }

@@ -146,7 +146,6 @@ impl Fixture {
             start_limit,
             guest: GuestAddress::in_folder(self.folder.path()).unwrap(),
             log: logs.of_session(&key, &StorageId::generate(&SystemEntropy)),
-            tasks: TaskTracker::new(),
             ended: self.ended.clone(),
             is_old: false,
         }))
@@ -170,7 +169,7 @@ fn post(path: &str, body: &'static str) -> Request<AgentBody> {
     Request::post(format!("http://client.example{path}")).body(body.boxed_unsync()).unwrap()
 }
 
-async fn text(response: Response<Incoming>) -> String {
+async fn text(response: Response<AgentAnswer>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
@@ -196,10 +195,7 @@ async fn requests_use_one_connection_after_the_other() {
         let response = handle.request(post("/invocations?a=b", "hello")).await.unwrap();
         let expect = format!("POST /invocations?a=b localhost:{}\nhello", fixture.port);
         assert_eq!(text(response).await, expect);
-        // Free again once its task has seen the end of the answer.
-        while agent.pool.is_busy() {
-            tokio::task::yield_now().await;
-        }
+        assert_eq!((agent.pool.is_busy(), agent.pool.kept()), (false, 1));
     }
     assert_eq!(fixture.connections(), 1);
 }
@@ -240,6 +236,53 @@ async fn a_connection_that_the_agent_closed_is_replaced() {
         .await
         .unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_long_answer_comes_whole_over_a_connection_that_is_used_again() {
+    let (fixture, agent) = Fixture::start(serve_echo).await;
+    let long: Bytes = (0..3_000_000_u32).map(|number| number.to_le_bytes()[1]).collect();
+    for round in ["/one", "/two"] {
+        let body = Full::new(long.clone()).map_err(|never| match never {}).boxed_unsync();
+        let asked = Request::post(format!("http://client.example{round}")).body(body).unwrap();
+        let response = handle(&agent).request(asked).await.unwrap();
+        assert!(agent.pool.is_busy());
+        let answer = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(answer.ends_with(&long), "{} bytes", answer.len());
+    }
+    assert_eq!((fixture.connections(), agent.pool.kept(), agent.pool.is_busy()), (1, 1, false));
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_reads_leaves_its_connection() {
+    let (fixture, agent) = Fixture::start(serve_echo).await;
+    for _ in 0..3 {
+        drop(handle(&agent).request(post("/broken", "x")).await.unwrap());
+    }
+    assert_eq!((fixture.connections(), agent.pool.is_busy()), (1, false));
+}
+
+#[tokio::test]
+async fn an_answer_dropped_before_its_end_closes_its_connection() {
+    let (told, mut closed) = tokio::sync::mpsc::channel(1);
+    let half = move |mut stream: TcpStream| {
+        let told = told.clone();
+        async move {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"x") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nx").await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0);
+            told.send(()).await.unwrap();
+        }
+    };
+    let (_fixture, agent) = Fixture::start(half).await;
+    let response = handle(&agent).request(post("/invocations", "x")).await.unwrap();
+    assert!(agent.pool.is_busy());
+    drop(response);
+    assert_eq!((agent.pool.is_busy(), agent.pool.kept()), (false, 0));
+    tokio::time::timeout(Duration::from_secs(10), closed.recv()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
