@@ -24,6 +24,8 @@ pub struct ServerProcess {
     child: Option<Child>,
     port: u16,
     extra: Vec<String>,
+    /// What it logs.
+    log: &'static str,
 }
 
 impl ServerProcess {
@@ -40,10 +42,27 @@ impl ServerProcess {
     /// # Errors
     /// When it does not come up.
     pub async fn start_with(binary: &Path, configuration: &str, extra: &[&str]) -> Result<Self> {
+        Self::start_logging(binary, configuration, extra, "info,clamshell_server=debug").await
+    }
+
+    /// As [`ServerProcess::start`], with the log that servers have by themselves: for measurements.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_measured(binary: &Path, configuration: &str) -> Result<Self> {
+        Self::start_logging(binary, configuration, &[], "info").await
+    }
+
+    async fn start_logging(
+        binary: &Path,
+        configuration: &str,
+        extra: &[&str],
+        log: &'static str,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir()?;
         std::fs::write(folder.path().join("clamshell.toml"), configuration)?;
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, extra };
+        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, extra, log };
         server.start_again().await?;
         Ok(server)
     }
@@ -136,7 +155,7 @@ impl ServerProcess {
             .arg(self.data_dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .args(&self.extra)
-            .env("CLAMSHELL_LOG", "info,clamshell_server=debug")
+            .env("CLAMSHELL_LOG", self.log)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -88,7 +88,7 @@ impl Connection {
 
 pub(crate) async fn run(binary: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     let client = server.client().await?;
     let mut connection = Connection::open(&client).await?;
     let session = session("warm", 0);

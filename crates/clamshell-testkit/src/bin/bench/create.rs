@@ -11,10 +11,10 @@ const ROUNDS: usize = 60;
 
 pub(crate) async fn run(binary: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     let client = server.client().await?;
     let mut connection = Connection::open(&client).await?;
-    let alone = ServerProcess::start(binary, "standby = false\n").await?;
+    let alone = ServerProcess::start_measured(binary, "standby = false\n").await?;
     let mut alone_connection = Connection::open(&alone.client().await?).await?;
     let mut crun = Peer::start("crun", "run", folder.path());
     let mut runc = Peer::start("runc", "run", folder.path());

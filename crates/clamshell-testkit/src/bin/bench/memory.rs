@@ -12,7 +12,7 @@ const SESSIONS: usize = 500;
 pub(crate) async fn run(binary: &Path) -> Result<()> {
     println!("\n## memory and sizes");
     println!("binary {:.1} MB", mb(std::fs::metadata(binary)?.len()));
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     for file in std::fs::read_dir(server.data_dir().join("libexec")).into_iter().flatten().flatten() {
         println!("guest {:.2} MB", mb(file.metadata()?.len()));
     }

@@ -13,7 +13,7 @@ const SESSIONS: usize = 1_000;
 const ROUNDS: usize = 10;
 
 pub(crate) async fn run(binary: &Path) -> Result<()> {
-    let mut server = ServerProcess::start(binary, "").await?;
+    let mut server = ServerProcess::start_measured(binary, "").await?;
     server.terminate().await?;
     let store = Store::open(&server.data_dir().join("clamshell.db")).await?;
     let runtime = store.runtime_by_name(&RuntimeName::parse("default")?).await?;

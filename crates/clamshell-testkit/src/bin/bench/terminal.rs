@@ -167,7 +167,7 @@ fn local(what: &str, program: &str, arguments: &[&str]) -> Option<Local> {
 }
 
 pub(crate) async fn echo(binary: &Path) -> Result<()> {
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     let client = server.client().await?;
     let mut shell = client.shell(&session("echo", 0), "echo").await?;
     shell.input(format!("{ECHO}\n").as_bytes()).await?;
@@ -224,7 +224,7 @@ fn bulk_script() -> String {
 }
 
 pub(crate) async fn bulk(binary: &Path) -> Result<()> {
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     let client = server.client().await?;
     let sshd = sshd();
     let mut samples = ["clamshell, offset client", "bare terminal", "sshd on loopback"].map(Samples::new);
@@ -279,7 +279,7 @@ fn drain(mut one: Local) -> Result<f64> {
 }
 
 pub(crate) async fn reattach(binary: &Path) -> Result<()> {
-    let server = ServerProcess::start(binary, "").await?;
+    let server = ServerProcess::start_measured(binary, "").await?;
     let client = server.client().await?;
     let session = session("reattach", 0);
     let mut shell = client.attach(&session, "history", "create=true&from=offset:0").await?;
