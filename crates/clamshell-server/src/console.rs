@@ -23,6 +23,7 @@ pub(crate) use lockout::Lockout;
 pub(crate) use logins::{From, Login, Logins, OpenByLogin, hash_of, new_token};
 pub(crate) use passwords::Passwords;
 pub use roles::ConsoleRole;
+pub(crate) use roles::{ROLE_POLICY, refresh_roles};
 
 use crate::config::ConsolePolicy;
 

@@ -37,7 +37,7 @@ use crate::{
     audit::Audit,
     config::{Config, DEFAULT_REGION, DeclaredRuntime, Tls},
     connections::Connections,
-    console::Console,
+    console::{Console, refresh_roles},
     control::{self, Control},
     events::{Events, Hints},
     file_systems::FileSystems,
@@ -258,8 +258,9 @@ impl Server {
             registry,
             logs,
             images,
-            control: Control::default(),
+        refresh_roles(&store, clock.now_ms()).await?;
         let console = Console::load(&store, &clock, &entropy, &config.console).await?;
+            control: Control::default(),
             clock,
             request_ids: http::RequestIds::new(Arc::clone(&entropy)),
             entropy,
@@ -296,12 +297,12 @@ impl Server {
     /// sandboxes go on.
     ///
     /// # Errors
+            console,
     /// [`RunError`] when the listener is of no use.
     pub async fn listen(self, listener: TcpListener) -> Result<(), RunError> {
         let app = self.app;
         let data_dir = app.config.data_dir.clone();
         let failed = |source| RunError::Listen { address: app.config.listen, source };
-            console,
         let address = listener.local_addr().map_err(failed)?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = format!("{scheme}://{address}");
@@ -342,27 +343,23 @@ impl Server {
                 permit = Arc::clone(&room).acquire_owned() => permit,
                 () = app.shutdown.cancelled() => break,
             };
+        if let Some(reason) = app.config.console_off() {
+            tracing::info!("no browser console: {reason}");
+        }
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = app.shutdown.cancelled() => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
+        let console = Arc::clone(&app);
+        app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
                     let _ = stream.set_nodelay(true);
                     let served = connection(Arc::clone(&app), self.tls.clone(), stream, peer.ip());
                     let served = cut.clone().run_until_cancelled_owned(served);
                     connections.spawn(async move {
-        if let Some(reason) = app.config.console_off() {
-            tracing::info!("no browser console: {reason}");
-        }
-
-        // Before the first request: what lies there now is nobody's.
-        let sessions_dir = data_dir.join("sessions");
-        let _ = tokio::task::spawn_blocking(move || files::remove_leftovers(&sessions_dir)).await;
                         served.await;
                         drop(permit);
-        let console = Arc::clone(&app);
-        app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
                     });
                 }
                 Err(error) => {

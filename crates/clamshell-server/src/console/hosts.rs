@@ -99,7 +99,11 @@ fn is_known(authority: &str, listener: &str, hosts: &[String]) -> bool {
 /// Host, and the port behind its colon; addresses of IPv6 are in brackets.
 fn split(authority: &str) -> (&str, Option<&str>) {
     match authority.rfind(']') {
-        Some(end) => (&authority[..=end], authority[end + 1..].strip_prefix(':')),
+        Some(end) => {
+            let rest = &authority[end + 1..];
+            // What is no port is an empty one, which is refused.
+            (&authority[..=end], (!rest.is_empty()).then(|| rest.strip_prefix(':').unwrap_or_default()))
+        }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),

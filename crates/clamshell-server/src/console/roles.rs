@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use clamshell_store::{ChangePrincipalError, PrincipalKind, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -28,6 +29,7 @@ const LOOK: &[&str] = &[
     "bedrock-agentcore:ListAgentRuntimeEndpoints",
     "bedrock-agentcore:ListAgentRuntimeVersions",
     "bedrock-agentcore:ListTagsForResource",
+    "clamshell:CreateConsoleLink",
     "clamshell:Server",
     "clamshell:Doctor",
     "clamshell:ListSessions",
@@ -42,7 +44,7 @@ const LOOK: &[&str] = &[
     "clamshell:ReadRuntimeLogs",
     "clamshell:ListFiles",
     "clamshell:ShowRuntimeTerminal",
-    "clamshell:WatchEvents",
+    "clamshell:Events",
 ];
 
 /// What an operator does besides: all about sessions, shells, files, shares and invocations.
@@ -82,6 +84,27 @@ fn document(name: &str, actions: &Value) -> String {
     .to_string()
 }
 
+/// Name of the policy that a user's role is.
+pub(crate) const ROLE_POLICY: &str = "ConsoleRole";
+
+/// Brings roles that an older version wrote to what they are in this one.
+///
+/// # Errors
+/// Of the store.
+pub(crate) async fn refresh_roles(store: &Store, now_ms: u64) -> Result<(), StoreError> {
+    for user in store.list_principals(PrincipalKind::User).await? {
+        let Some(text) = user.policies.get(ROLE_POLICY) else { continue };
+        let Some(role) = ConsoleRole::named_in(text).filter(|role| role.document() != text) else { continue };
+        let document = role.document();
+        match store.put_principal_policy(user.kind, &user.name, ROLE_POLICY, document, now_ms).await {
+            Ok(()) => tracing::info!(user = user.name, ?role, "role of the console was brought up to date"),
+            Err(ChangePrincipalError::Store(error)) => return Err(error),
+            Err(error) => tracing::warn!(user = user.name, %error, "role of the console stays as it was"),
+        }
+    }
+    Ok(())
+}
+
 impl ConsoleRole {
     /// All, from the least.
     const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
@@ -101,7 +124,7 @@ impl ConsoleRole {
     }
 
     /// The role that a policy of this or an older version is the document of.
-    pub(crate) fn named_in(text: &str) -> Option<Self> {
+    fn named_in(text: &str) -> Option<Self> {
         let document: Value = serde_json::from_str(text).ok()?;
         let name = document["Id"].as_str()?.strip_prefix(ID)?;
         serde_json::from_value(json!(name)).ok()

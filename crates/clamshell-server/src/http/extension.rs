@@ -158,6 +158,12 @@ pub(super) async fn handle(
         Found::RemoveRole => principals::remove(&ask, PrincipalKind::Role, first).await,
         Found::PutRolePolicy => principals::put_policy(&ask, PrincipalKind::Role, first, second).await,
         Found::RemoveRolePolicy => principals::remove_policy(&ask, PrincipalKind::Role, first, second).await,
+        Found::SetPassword => console::set_password(&ask, first).await,
+        Found::SetConsoleRole => console::set_role(&ask, first).await,
+        Found::SetOwnPassword => console::set_own_password(&ask, &parts).await,
+        Found::ListLogins => console::list(&ask).await,
+        Found::RemoveLogin => console::remove(&ask, first).await,
+        Found::CreateConsoleLink => console::create_link(&ask, &parts).await,
     }
 }
 
@@ -173,12 +179,6 @@ async fn server(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
             "endpoint": endpoint,
             "defaultRuntimeArn": ask.app.runtime_arn(&target.runtime.runtime_id).to_string(),
             "pid": std::process::id(),
-        Found::SetPassword => console::set_password(&ask, first).await,
-        Found::SetConsoleRole => console::set_role(&ask, first).await,
-        Found::SetOwnPassword => console::set_own_password(&ask, &parts).await,
-        Found::ListLogins => console::list(&ask).await,
-        Found::RemoveLogin => console::remove(&ask, first).await,
-        Found::CreateConsoleLink => console::create_link(&ask, &parts).await,
             "driver": ask.app.config.driver,
         }),
     ))

@@ -14,7 +14,9 @@ use super::Ask;
 use crate::{
     app::App,
     audit::AuditEntry,
-    console::{ConsoleError, ConsoleRole, From, LINK_MS, Login, Site, guard, hash_of, new_token},
+    console::{
+        ConsoleError, ConsoleRole, From, LINK_MS, Login, ROLE_POLICY, Site, guard, hash_of, new_token,
+    },
     http::{
         ApiError, Peer,
         access::{self, Caller, Demand, ROOT},
@@ -30,9 +32,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// A first password can be set by a login that is no older: whoever finds an open browser later must not stay.
 const FRESH_MS: u64 = 15 * 60_000;
-
-/// Name of the policy that a role of the console is.
-pub(super) const ROLE_POLICY: &str = "ConsoleRole";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

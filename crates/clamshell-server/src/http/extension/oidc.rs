@@ -16,7 +16,7 @@ use super::console;
 use crate::{
     app::App,
     config::OidcPolicy,
-    console::{ConsoleError, ConsoleRole, Site, guard},
+    console::{ConsoleError, ConsoleRole, ROLE_POLICY, Site, guard},
     http::{
         ApiError,
         access::ROOT,
@@ -154,7 +154,7 @@ async fn user(
     };
     if let Some(role) = role {
         let user = app.store.principal(PrincipalKind::User, &user_name).await?;
-        let has = user.and_then(|user| user.policies.get(console::ROLE_POLICY).cloned());
+        let has = user.and_then(|user| user.policies.get(ROLE_POLICY).cloned());
         if has.as_deref() != Some(role.document()) {
             console::put_role(app, &user_name, role).await?;
         }
@@ -165,7 +165,7 @@ async fn user(
 /// Takes away what the provider gave and gives no more.
 async fn withdraw(app: &Arc<App>, user_name: &str) -> Result<(), ApiError> {
     let kind = PrincipalKind::User;
-    match app.store.remove_principal_policy(kind, user_name, console::ROLE_POLICY).await {
+    match app.store.remove_principal_policy(kind, user_name, ROLE_POLICY).await {
         Ok(()) | Err(clamshell_store::ChangePrincipalError::NotFound) => {}
         Err(error) => return Err(super::principals::refused(error)),
     }

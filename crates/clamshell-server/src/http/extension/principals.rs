@@ -91,6 +91,9 @@ pub(super) async fn remove(
     name: &str,
 ) -> Result<Response<Body>, ApiError> {
     ask.app.store.remove_principal(kind, name).await.map_err(refused)?;
+    if kind == PrincipalKind::User {
+        ask.app.console.logins.forget_user(name, None);
+    }
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 

@@ -48,7 +48,7 @@ fn least(method: &str, path: &str) -> Least {
         };
     }
     match (method, path) {
-        (_, "/health" | "/shares/current") => Anybody,
+        (_, "/health") => Anybody,
         (_, path) if path.starts_with("/console/") && path != "/console/links" => Anybody,
         (
             "GET",
@@ -62,7 +62,8 @@ fn least(method: &str, path: &str) -> Least {
         ) => Viewer,
         ("DELETE", "/shares/{shareId}") => Operator,
         // A login makes no links, whoever it is of.
-        (_, "/console/links" | "/audit") => Admin,
+        // Nor is it a share, of which the third tells.
+        (_, "/console/links" | "/audit" | "/shares/current") => Admin,
         (_, path)
             if ["/keys", "/users", "/roles", "/secrets", "/runtimes"]
                 .iter()

@@ -16,6 +16,10 @@ use crate::{
     in_process::{InProcess, LIMIT, sandboxes},
 };
 
+/// Sessions that outlive logins.
+const CONFIGURATION: &str = "standby = false\n[console]\nlogin_max_days = 1\n[runtimes.default]\n\
+    idle_timeout_s = 1000000\nmax_lifetime_s = 1000000\n";
+
 async fn open(server: &InProcess, cookie: &str, path: &str) -> WebSocketStream<TcpStream> {
     let mut request = http::Request::builder()
         .uri(format!("ws://{}{path}", server.client.authority))
@@ -51,7 +55,7 @@ async fn closed(mut socket: WebSocketStream<TcpStream>) -> u16 {
 async fn sockets_end_with_their_login() {
     let Some(()) = sandboxes() else { return };
     let clock = HandClock::new();
-    let server = InProcess::start_at("standby = false\n", Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let server = InProcess::start_at(CONFIGURATION, Arc::clone(&clock) as Arc<dyn Clock>).await;
     let attach = |shell: &str| format!("/clamshell/v1/sessions/{SESSION}/shells/{shell}/attach?create=true");
     let shells = server.client.runtime_path("ws/shells");
     // Signed out: both kinds of sockets, and not those of another login.
@@ -82,6 +86,6 @@ async fn sockets_end_with_their_login() {
 
     // The time is over, although it was used all the time.
     let socket = open(&server, &ci, &attach("c")).await;
-    clock.advance_s(7 * 86_400);
+    clock.advance_s(86_400);
     assert_eq!(closed(socket).await, 1008);
 }
