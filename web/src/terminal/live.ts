@@ -5,7 +5,8 @@
 import { effect, type Signal, signal } from "@preact/signals";
 import { ask } from "../components/dialog";
 import { colors, terminalFontSize } from "../components/preferences";
-import { describeState, type State } from "./connection";
+import type { State } from "./connection";
+import { controlOf } from "./control";
 import type { Pane } from "./layout";
 import type { Link } from "./sanitize";
 import { Screen } from "./screen";
@@ -234,17 +235,4 @@ export class LiveTerminal {
     this.#pane.dataset["state"] = this.state.value.name;
     this.#pane.dataset["offset"] = this.#offset;
   }
-}
-
-/** What the key of a letter or sign gives while Ctrl is held. */
-export function controlOf(byte: number): number {
-  if (byte >= 0x61 && byte <= 0x7a) return byte - 0x60;
-  if (byte >= 0x40 && byte <= 0x5f) return byte - 0x40;
-  if (byte === 0x20) return 0;
-  return byte === 0x3f ? 0x7f : byte;
-}
-
-/** Says a terminal's state in words, with what keeps it from being live. */
-export function sayState(live: LiveTerminal): string {
-  return describeState(live.state.value);
 }
