@@ -21,12 +21,13 @@ use crate::{
     connections::Connections,
     console::Console,
     control::Control,
-    events::Events,
     files::Uploads,
     http::{ApiError, ControlError, PolicyCache, RequestIds, Spool},
+    events::Events,
     logs::Logs,
     remembered::Remembered,
     session::Registry,
+    web::Web,
     shares::Shares,
 };
 
@@ -83,8 +84,12 @@ pub(crate) struct App {
     pub(crate) verifier: tokio::sync::OnceCell<Verifier>,
     /// Open WebSockets by access key.
     pub(crate) connections: Connections,
+    /// Logins of people.
+    pub(crate) console: Console,
     /// Who did what.
     pub(crate) audit: Audit,
+    /// Shells that run at another endpoint; then there are none here.
+    pub(crate) web: Option<Arc<Web>>,
     /// For those who watch.
     pub(crate) events: Arc<Events>,
     /// Share links in use.
@@ -92,8 +97,6 @@ pub(crate) struct App {
 }
 
 /// Access keys read lately.
-    /// Logins of people.
-    pub(crate) console: Console,
 #[derive(Default)]
 pub(crate) struct KeyCache {
     by_id: HashMap<AccessKeyId, CachedKey>,

@@ -92,13 +92,13 @@ pub(crate) async fn handle(
         } else {
             tracing::debug!(error = chain(&error), code = aws.code.name(), "request refused");
         }
-        let mut response = error.envelope().response(&aws);
-        if let Some(challenge) = challenge {
         let retry_after_s = error.retry_after_s();
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        let mut response = error.envelope().response(&aws);
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     });
@@ -116,9 +116,13 @@ async fn dispatch(
     }
     let (parts, body) = request.into_parts();
     if let Some(page) = page::serve(&parts) {
+        crate::console::guard::for_this_server(app, &parts)?;
         return Ok(page);
     }
-        crate::console::guard::for_this_server(app, &parts)?;
+    if app.web.is_some() && !parts.uri.path().starts_with(route::EXTENSION_PREFIX) {
+        // Sandboxes are elsewhere, and nobody gets there through here but by the calls of the extension API.
+        return Ok(refuse_route(&RouteError::UnknownOperation));
+    }
     if objects::is_for_objects(&parts) {
         return Ok(objects::serve(app, Request::from_parts(parts, body)).await);
     }
@@ -353,12 +357,6 @@ async fn read_body(body: Incoming) -> Result<Bytes, ApiError> {
     if seen > JSON_BODY_BYTES_MAX { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
 }
 
-/// Takes the body of a request that is refused whatever it says.
-async fn discard_body(body: Incoming) {
-    // A body that stops in the middle changes nothing about the refusal.
-    let _ = tokio::time::timeout(BODY_TIMEOUT, receive(body, |_, _| {})).await;
-}
-
 /// Reads a body of somebody unknown, of at most `bytes_max`.
 async fn read_short_body(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut kept = BytesMut::new();
@@ -369,6 +367,12 @@ async fn read_short_body(body: Incoming, bytes_max: usize) -> Result<Bytes, ApiE
     });
     let seen = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(ApiError::BodyIncomplete))?;
     if seen > bytes_max { Err(ApiError::BodyTooLong) } else { Ok(kept.freeze()) }
+}
+
+/// Takes the body of a request that is refused whatever it says.
+async fn discard_body(body: Incoming) {
+    // A body that stops in the middle changes nothing about the refusal.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, receive(body, |_, _| {})).await;
 }
 
 /// Feeds a body to `sink`, piece by piece with the bytes seen so far, and gives their number.

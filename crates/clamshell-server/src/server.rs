@@ -50,6 +50,7 @@ use crate::{
     session::{Registry, RegistryParts},
     shares::{self, Shares},
     tls::{self, TlsError},
+    web::{Upstream, Web, WebParts, WebPolicy},
 };
 
 /// A client has this long to say its request's headers.
@@ -167,8 +168,6 @@ impl Server {
         Self::with_ports(config, Arc::new(SystemClock), Arc::new(SystemEntropy)).await
     }
 
-    /// As [`Server::new`], with time and randomness passed in.
-    ///
     /// A server whose shells run at another endpoint: its users, logins and pages are here, sandboxes are not.
     ///
     /// # Errors
@@ -183,12 +182,23 @@ impl Server {
         Self::assemble(config, clock, entropy, Some((upstream, policy))).await
     }
 
+    /// As [`Server::new`], with time and randomness passed in.
+    ///
     /// # Errors
     /// [`RunError`].
     pub async fn with_ports(
         config: Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, RunError> {
+        Self::assemble(config, clock, entropy, None).await
+    }
+
+    async fn assemble(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        upstream: Option<(Arc<dyn Upstream>, WebPolicy)>,
     ) -> Result<Self, RunError> {
         let data_dir = config.data_dir.clone();
         let lock = prepare(&data_dir)?;
@@ -248,7 +258,20 @@ impl Server {
             shutdown: shutdown.clone(),
         })
         .await?;
+        refresh_roles(&store, clock.now_ms()).await?;
+        let console = Console::load(&store, &clock, &entropy, &config.console).await?;
         let audit = Audit::new(store.clone(), Arc::clone(&clock), store.last_audit_id().await?);
+        let web = upstream.map(|(upstream, policy)| {
+            Web::new(WebParts {
+                upstream,
+                policy,
+                store: store.clone(),
+                clock: Arc::clone(&clock),
+                entropy: Arc::clone(&entropy),
+                tasks: tasks.clone(),
+                shutdown: shutdown.clone(),
+            })
+        });
         let app = Arc::new(App {
             config,
             account_id: account.account_id,
@@ -258,8 +281,6 @@ impl Server {
             registry,
             logs,
             images,
-        refresh_roles(&store, clock.now_ms()).await?;
-        let console = Console::load(&store, &clock, &entropy, &config.console).await?;
             control: Control::default(),
             clock,
             request_ids: http::RequestIds::new(Arc::clone(&entropy)),
@@ -276,7 +297,9 @@ impl Server {
             sealing_key,
             verifier: tokio::sync::OnceCell::new(),
             connections: Connections::default(),
+            console,
             audit,
+            web,
             events: Arc::new(Events::new(hints)),
             shares: Shares::default(),
         });
@@ -297,7 +320,6 @@ impl Server {
     /// sandboxes go on.
     ///
     /// # Errors
-            console,
     /// [`RunError`] when the listener is of no use.
     pub async fn listen(self, listener: TcpListener) -> Result<(), RunError> {
         let app = self.app;
@@ -321,12 +343,17 @@ impl Server {
         write_server_info(&data_dir, &info)
             .map_err(|source| RunError::DataDir { path: data_dir.clone(), source })?;
         tracing::info!(endpoint, "listening");
+        if let Some(reason) = app.config.console_off() {
+            tracing::info!("no browser console: {reason}");
+        }
 
         // Before the first request: what lies there now is nobody's.
         let sessions_dir = data_dir.join("sessions");
         let _ = tokio::task::spawn_blocking(move || files::remove_leftovers(&sessions_dir)).await;
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
+        let console = Arc::clone(&app);
+        app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
         app.tasks.spawn(control::reconcile(Arc::clone(&app)));
         let trail = Arc::clone(&app);
         app.tasks.spawn(async move {
@@ -343,17 +370,12 @@ impl Server {
                 permit = Arc::clone(&room).acquire_owned() => permit,
                 () = app.shutdown.cancelled() => break,
             };
-        if let Some(reason) = app.config.console_off() {
-            tracing::info!("no browser console: {reason}");
-        }
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = app.shutdown.cancelled() => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
-        let console = Arc::clone(&app);
-        app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
                     let _ = stream.set_nodelay(true);
                     let served = connection(Arc::clone(&app), self.tls.clone(), stream, peer.ip());
                     let served = cut.clone().run_until_cancelled_owned(served);

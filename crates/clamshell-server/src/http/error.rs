@@ -75,13 +75,13 @@ pub(crate) enum ApiError {
     /// No such shell.
     #[error("no such shell")]
     ShellNotFound,
-    /// No such access key.
     /// The console refuses.
     #[error("the console refuses")]
     Console(#[from] ConsoleError),
     /// No such login.
     #[error("no such login")]
     LoginNotFound,
+    /// No such access key.
     #[error("no such access key")]
     AccessKeyNotFound,
     /// The last active access key stays.
@@ -165,13 +165,6 @@ impl ApiError {
         }
     }
 
-    /// The words that the client is told it in.
-    pub(super) fn envelope(&self) -> &Envelope {
-        if let Self::Within { envelope, .. } = self { envelope } else { &Envelope::Aws }
-    }
-
-    /// This error, told in other words.
-    pub(super) fn within(self, envelope: Envelope) -> Self {
     /// Seconds that the client should wait before it asks again.
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
         match self {
@@ -181,6 +174,13 @@ impl ApiError {
         }
     }
 
+    /// The words that the client is told it in.
+    pub(super) fn envelope(&self) -> &Envelope {
+        if let Self::Within { envelope, .. } = self { envelope } else { &Envelope::Aws }
+    }
+
+    /// This error, told in other words.
+    pub(super) fn within(self, envelope: Envelope) -> Self {
         Self::Within { envelope, error: Box::new(self) }
     }
 
@@ -217,6 +217,8 @@ impl ApiError {
             Self::SessionNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Session not found"),
             Self::ShellNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Shell not found"),
             Self::AccessKeyNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Access key not found"),
+            Self::LoginNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Login not found"),
+            Self::Console(error) => console(error),
             Self::LastAccessKey => AwsError::new(
                 ErrorCode::Conflict,
                 "The last active access key can be neither disabled nor removed",
@@ -224,8 +226,6 @@ impl ApiError {
             Self::Call(error) => call(error),
             Self::Stop(error) => stop(error),
             Self::Claim(ClaimError) => AwsError::new(
-            Self::LoginNotFound => AwsError::new(ErrorCode::ResourceNotFound, "Login not found"),
-            Self::Console(error) => console(error),
                 ErrorCode::Conflict,
                 "The shell is being claimed by another connection at the same moment",
             ),
@@ -304,15 +304,6 @@ fn control(error: &ControlError) -> AwsError {
     }
 }
 
-fn in_progress() -> AwsError {
-    AwsError::new(ErrorCode::RetryableConflict, "Session operation in progress, please retry")
-}
-
-fn call(error: &CallError) -> AwsError {
-    match error {
-        CallError::Conflict | CallError::ShuttingDown => in_progress(),
-        CallError::StartFailed { .. } => AwsError::new(
-            ErrorCode::RuntimeClientError,
 fn file(error: &FileError) -> AwsError {
     let code = match error {
         FileError::Io(_) => return internal(),
@@ -384,6 +375,15 @@ fn console(error: &ConsoleError) -> AwsError {
     }
 }
 
+fn in_progress() -> AwsError {
+    AwsError::new(ErrorCode::RetryableConflict, "Session operation in progress, please retry")
+}
+
+fn call(error: &CallError) -> AwsError {
+    match error {
+        CallError::Conflict | CallError::ShuttingDown => in_progress(),
+        CallError::StartFailed { .. } => AwsError::new(
+            ErrorCode::RuntimeClientError,
             "The runtime could not be started. Please check your CloudWatch logs for more information.",
         )
         .with_error("RuntimeUnreachable"),

@@ -13,6 +13,7 @@ mod sessions;
 mod shares;
 mod shells;
 pub(super) mod terminals;
+mod web;
 
 use std::sync::Arc;
 
@@ -70,8 +71,6 @@ pub(super) async fn handle(
     };
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
     let (first, second) = (param(0), param(1));
-    if found == Found::Health {
-        let health = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
     match found {
         Found::ConsoleMe => return console::me(app, &parts).await,
         Found::ConsoleLogin => return console::login(app, &parts, body).await,
@@ -80,23 +79,33 @@ pub(super) async fn handle(
         Found::OidcCallback => return oidc::callback(app, &parts).await,
         _ => {}
     }
+    if found == Found::Health {
+        let health = json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") });
         return Ok(response::json(StatusCode::OK, &health));
     }
     let query = super::query(&parts)?;
     let asked = Asked::Extension(found, &params);
     if found == Found::Attach {
-        let (_, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
+        let (caller, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
+        if let Some(web) = &app.web {
+            return web::attach(app, web, parts, (caller, connection), &query, first, second).await;
+        }
         return attach::upgrade(app, parts, connection, &query, first, second).await;
+    }
+    if found == Found::WriteFile && app.web.is_none() {
+        return files::write(app, parts, body, &asked, &query, first).await;
     }
     if found == Found::Events {
         let (caller, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
         return super::events::open(app, caller, connection, &query);
     }
-    if found == Found::WriteFile {
-        return files::write(app, parts, body, &asked, &query, first).await;
-    }
     let (caller, body) = auth::authenticate_body(app, &parts, body, &asked).await?;
     let ask = Ask { app, caller, query, body };
+    if let Some(web) = &app.web
+        && let Some(answer) = web::handle(web, &ask, found, first, second).await
+    {
+        return answer;
+    }
     match found {
         Found::ConsoleMe
         | Found::ConsoleLogin
@@ -149,6 +158,12 @@ pub(super) async fn handle(
         Found::ListUsers => principals::list(&ask, PrincipalKind::User).await,
         Found::CreateUser => principals::create(&ask, PrincipalKind::User).await,
         Found::ShowUser => principals::show(&ask, PrincipalKind::User, first).await,
+        Found::SetPassword => console::set_password(&ask, first).await,
+        Found::SetConsoleRole => console::set_role(&ask, first).await,
+        Found::SetOwnPassword => console::set_own_password(&ask, &parts).await,
+        Found::ListLogins => console::list(&ask).await,
+        Found::RemoveLogin => console::remove(&ask, first).await,
+        Found::CreateConsoleLink => console::create_link(&ask, &parts).await,
         Found::RemoveUser => principals::remove(&ask, PrincipalKind::User, first).await,
         Found::PutUserPolicy => principals::put_policy(&ask, PrincipalKind::User, first, second).await,
         Found::RemoveUserPolicy => principals::remove_policy(&ask, PrincipalKind::User, first, second).await,
@@ -158,12 +173,6 @@ pub(super) async fn handle(
         Found::RemoveRole => principals::remove(&ask, PrincipalKind::Role, first).await,
         Found::PutRolePolicy => principals::put_policy(&ask, PrincipalKind::Role, first, second).await,
         Found::RemoveRolePolicy => principals::remove_policy(&ask, PrincipalKind::Role, first, second).await,
-        Found::SetPassword => console::set_password(&ask, first).await,
-        Found::SetConsoleRole => console::set_role(&ask, first).await,
-        Found::SetOwnPassword => console::set_own_password(&ask, &parts).await,
-        Found::ListLogins => console::list(&ask).await,
-        Found::RemoveLogin => console::remove(&ask, first).await,
-        Found::CreateConsoleLink => console::create_link(&ask, &parts).await,
     }
 }
 

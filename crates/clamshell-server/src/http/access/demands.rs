@@ -195,7 +195,6 @@ async fn of_extension(
     };
     Ok(match route {
         Ext::Health => Vec::new(),
-        Ext::Server
         // Who somebody is, and what is theirs: no policy is asked, and the handler sees to it that it is.
         Ext::ConsoleMe
         | Ext::ConsoleLogin
@@ -208,6 +207,7 @@ async fn of_extension(
         Ext::CreateConsoleLink => vec![own(vec![caller.principal.arn.clone()])],
         Ext::SetPassword => vec![own(users())],
         Ext::SetConsoleRole => vec![own(users()), Demand::new("clamshell:PutUserPolicy", users())],
+        Ext::Server
         | Ext::Doctor
         | Ext::ListSessions
         | Ext::ListAllShells

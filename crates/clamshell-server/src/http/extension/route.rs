@@ -50,13 +50,13 @@ routes! {
     Events "GET" "/events",
     Attach "GET" "/sessions/{sessionId}/shells/{shellId}/attach",
     ReadRuntimeLogs "GET" "/logs",
-    ReadAudit "GET" "/audit",
     ShowRuntimeTerminal "GET" "/runtimes/{runtime}/terminal",
     PutRuntimeTerminal "PUT" "/runtimes/{runtime}/terminal",
     RemoveRuntimeTerminal "DELETE" "/runtimes/{runtime}/terminal",
     ListSecrets "GET" "/secrets",
     PutSecret "PUT" "/secrets/{secretName}",
     RemoveSecret "DELETE" "/secrets/{secretName}",
+    ReadAudit "GET" "/audit",
     ListKeys "GET" "/keys",
     CreateKey "POST" "/keys",
     EnableKey "POST" "/keys/{accessKeyId}/enable",
@@ -68,26 +68,14 @@ routes! {
     RemoveUser "DELETE" "/users/{userName}",
     PutUserPolicy "PUT" "/users/{userName}/policies/{policyName}",
     RemoveUserPolicy "DELETE" "/users/{userName}/policies/{policyName}",
+    SetPassword "PUT" "/users/{userName}/password",
+    SetConsoleRole "PUT" "/users/{userName}/console-role",
     ListRoles "GET" "/roles",
     CreateRole "POST" "/roles",
     ShowRole "GET" "/roles/{roleName}",
     RemoveRole "DELETE" "/roles/{roleName}",
     PutRolePolicy "PUT" "/roles/{roleName}/policies/{policyName}",
     RemoveRolePolicy "DELETE" "/roles/{roleName}/policies/{policyName}",
-}
-
-/// Finds the call of a request, and the parameters of its path in order.
-///
-/// # Errors
-/// [`RouteError`]: 404, or 405 when the path has other methods.
-    SetPassword "PUT" "/users/{userName}/password",
-    SetConsoleRole "PUT" "/users/{userName}/console-role",
-pub(super) fn find<'a>(
-    method: &str,
-    segments: &'a [String],
-) -> Result<(ExtensionRoute, Vec<&'a str>), RouteError> {
-    let mut allow = Vec::new();
-    for (route, (its_method, template)) in ALL.iter().zip(EXTENSION_ROUTES) {
     ConsoleMe "GET" "/console/me",
     ConsoleLogin "POST" "/console/login",
     ConsoleLogout "POST" "/console/logout",
@@ -97,6 +85,18 @@ pub(super) fn find<'a>(
     CreateConsoleLink "POST" "/console/links",
     OidcStart "GET" "/console/oidc/start",
     OidcCallback "GET" "/console/oidc/callback",
+}
+
+/// Finds the call of a request, and the parameters of its path in order.
+///
+/// # Errors
+/// [`RouteError`]: 404, or 405 when the path has other methods.
+pub(super) fn find<'a>(
+    method: &str,
+    segments: &'a [String],
+) -> Result<(ExtensionRoute, Vec<&'a str>), RouteError> {
+    let mut allow = Vec::new();
+    for (route, (its_method, template)) in ALL.iter().zip(EXTENSION_ROUTES) {
         let Some(params) = params(template, segments) else { continue };
         if *its_method == method {
             return Ok((*route, params));
