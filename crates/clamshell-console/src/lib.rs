@@ -15,13 +15,14 @@ static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 /// Headers of every file of the page.
 ///
-/// Scripts come from the page alone. Style elements may be made by scripts, because the terminal makes its own; style
+/// Scripts come from the page alone; they may compile WebAssembly, which decodes the pictures of programs in the terminal,
+/// but make no script from text. Style elements may be made by scripts, because the terminal makes its own; style
 /// cannot fetch anything. Nobody may put the page into a frame, and no window that it opens gets hold of it.
 pub const HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
-         font-src 'self'; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; \
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; \
+         img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; \
          form-action 'self'; frame-ancestors 'none'",
     ),
     ("x-frame-options", "DENY"),

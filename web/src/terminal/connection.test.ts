@@ -442,6 +442,9 @@ describe("sizes", () => {
     bench.status({ shellId: "a", resized: { cols: 40, rows: 12 } });
     expect(bench.did()).toEqual(["given 40x12"]);
     expect(bench.machine.hasForeignSize).toBe(true);
+    // Laying the other's screen out is no reason to fight for the size.
+    bench.take(bench.machine.resize(80, 24, bench.now));
+    expect(bench.did()).toEqual([]);
     bench.input("x");
     expect(bench.did()).toEqual(["fit", "size", "in x"]);
     expect(bench.machine.hasForeignSize).toBe(false);

@@ -319,8 +319,8 @@ export class Connection {
     const same = this.#size?.cols === cols && this.#size.rows === rows;
     this.#size = { cols, rows };
     if (this.options.access === "watch" || this.#phase !== "confirmed") return [];
-    if (same && !this.#foreignSize) return [];
-    return this.#sendSize(now);
+    if (same) return [];
+    return this.#foreignSize ? this.#ownSize(now) : this.#sendSize(now);
   }
 
   /** The person wants this window's size, whoever set another one. */

@@ -173,6 +173,8 @@ export class Screen {
       search.clearDecorations();
       return true;
     }
+    // Marks of a shorter text would stay otherwise.
+    if (asTyped) search.clearDecorations();
     const decorations = {
       matchBackground: "#5c4a12",
       matchOverviewRuler: "#e5b454",

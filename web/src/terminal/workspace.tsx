@@ -54,6 +54,7 @@ export function Workspace(props: { readonly me: SignedIn | null }) {
 
 function Grid(props: { readonly tab: Tab; readonly me: SignedIn | null; readonly isShown: boolean }) {
   const { tab, me, isShown } = props;
+  const canWrite = me !== null && me.role !== "viewer";
   const empty = Array.from({ length: tab.grid - tab.panes.length }, (_, index) => index);
   return (
     <div
@@ -74,9 +75,11 @@ function Grid(props: { readonly tab: Tab; readonly me: SignedIn | null; readonly
       ))}
       {empty.map((index) => (
         <div key={index} class="term-cell-empty">
-          <button type="button" onClick={() => newShell(undefined, "cell")}>
-            New shell here
-          </button>
+          {canWrite && (
+            <button type="button" onClick={() => newShell(undefined, "cell")}>
+              New shell here
+            </button>
+          )}
         </div>
       ))}
     </div>

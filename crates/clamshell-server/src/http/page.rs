@@ -101,7 +101,10 @@ mod tests {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         assert_eq!(header("x-frame-options"), Some("DENY"));
         let policy = header("content-security-policy").expect("a policy");
-        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("script-src 'self';"), "{policy}");
+        assert!(
+            policy.contains("frame-ancestors 'none'") && policy.contains("script-src 'self' 'wasm-unsafe-eval';"),
+            "{policy}"
+        );
         let answer = super::super::response::finish(response, uuid::Uuid::nil());
         assert_eq!(answer.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN), None);
     }
