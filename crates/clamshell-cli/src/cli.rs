@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     client::Client,
     commands::{
-        audit, completion, create, deploy, doctor, endpoint, env, exec, invoke, keys, logs, principals,
-        runtime, serve, sessions, shells, status, stop,
+        audit, completion, console, create, deploy, doctor, endpoint, env, exec, files, invoke, keys, logs,
+        principals, runtime, secrets, serve, sessions, shells, status, stop, web,
     },
     failure::Failure,
     local, output,
@@ -33,6 +33,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArgs),
+    Web(Box<web::WebArgs>),
+    Console(console::ConsoleArgs),
     Env(env::EnvArgs),
     Exec(Box<exec::ExecArgs>),
     Sessions(sessions::SessionsArgs),
@@ -160,6 +162,8 @@ pub(crate) fn run() -> i32 {
 fn dispatch(command: Command) -> (bool, Result<i32, Failure>) {
     match command {
         Command::Serve(args) => (args.json, serve::run(args)),
+        Command::Web(args) => (false, web::run(*args)),
+        Command::Console(args) => (args.server.json, block_on(console::run(args))),
         Command::Env(args) => (args.is_json(), block_on(env::run(args))),
         Command::Exec(args) => (args.json && !args.it, block_on(exec::run(*args))),
         Command::Sessions(args) => (args.server.json, block_on(sessions::run(args))),

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod completion;
+pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
@@ -11,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod invoke;
 pub(crate) mod keys;
 pub(crate) mod logs;
+pub(crate) mod people;
 pub(crate) mod principals;
 pub(crate) mod runtime;
 pub(crate) mod serve;

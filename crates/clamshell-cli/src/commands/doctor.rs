@@ -40,6 +40,9 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<i32, Failure> {
 
 fn render(report: &Value) -> String {
     let mut text = render_drivers(report);
+    if let Some(reason) = report["console"]["detail"].as_str() {
+        text.push_str(&format!("browser console: off: {reason}\n"));
+    }
     let images: Vec<&Value> = report["runtimes"].as_array().into_iter().flatten().collect();
     if !images.is_empty() {
         text.push_str("images of runtimes:\n");

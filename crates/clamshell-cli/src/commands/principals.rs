@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::sessions::call;
+use super::{people, sessions::call};
 use crate::{
     cli::ServerArgs,
     failure::Failure,
@@ -17,13 +17,28 @@ use crate::{
 /// Create, list, show and remove users, and say what they may do
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell users                                    all users\n  clamshell users --json                             as one JSON object\n  clamshell users create ci\n  clamshell users put-policy ci invoke policy.json   may do what the policy says\n  clamshell users show ci\n  clamshell users rm-policy ci invoke\n  clamshell users rm ci\n\n`clamshell keys create --user ci` makes a key for one."
+    after_help = "Examples:\n  clamshell users                                    all users\n  clamshell users --json                             as one JSON object\n  clamshell users create ci\n  clamshell users put-policy ci invoke policy.json   may do what the policy says\n  clamshell users show ci\n  clamshell users rm-policy ci invoke\n  clamshell users rm ci\n  clamshell users create ann --console-role operator\n  clamshell users passwd ann                         may sign in to the console with it\n  clamshell users role ann viewer\n\n`clamshell keys create --user ci` makes a key for one."
 )]
 pub(crate) struct UsersArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     #[command(subcommand)]
-    command: Option<UserCommand>,
+    command: Option<PersonCommand>,
+}
+
+/// What can be done with users.
+#[derive(Debug, Subcommand)]
+enum PersonCommand {
+    #[command(flatten)]
+    Principal(UserCommand),
+    /// Set the password that a user signs in to the console with; other logins of the user end
+    #[command(
+        after_help = "Examples:\n  clamshell users passwd ann                 asks twice, and shows nothing\n  clamshell users passwd ann < password.txt  or reads one line"
+    )]
+    Passwd(people::Passwd),
+    /// Say what a user may do at the console: viewer, operator or admin
+    #[command(after_help = "Examples:\n  clamshell users role ann operator")]
+    Role(people::SetRole),
 }
 
 /// Create, list, show and remove roles of runtimes, and say what they may do
@@ -99,8 +114,17 @@ macro_rules! principal_commands {
     };
 }
 
-principal_commands!(UserCommand, "users", "user", "ci", "Remove a user; it must have no keys left");
-principal_commands!(RoleCommand, "roles", "role", "reader", "Remove a role with its policies");
+principal_commands!(UserCommand, NewUser, "users", "user", "ci", "Remove a user; it must have no keys left");
+principal_commands!(RoleCommand, New, "roles", "role", "reader", "Remove a role with its policies");
+
+#[derive(Debug, Args)]
+struct NewUser {
+    #[command(flatten)]
+    new: New,
+    /// What the user may do at the console
+    #[arg(long, value_enum)]
+    console_role: Option<people::Role>,
+}
 
 #[derive(Debug, Args)]
 struct New {
@@ -143,6 +167,24 @@ enum Action {
     RmPolicy(PolicyName),
 }
 
+/// Somebody new.
+struct Creation {
+    new: New,
+    console_role: Option<people::Role>,
+}
+
+impl From<New> for Creation {
+    fn from(new: New) -> Self {
+        Self { new, console_role: None }
+    }
+}
+
+impl From<NewUser> for Creation {
+    fn from(NewUser { new, console_role }: NewUser) -> Self {
+        Self { new, console_role }
+    }
+}
+
 /// Users or roles.
 #[derive(Clone, Copy)]
 struct Kind {
@@ -157,7 +199,17 @@ const ROLES: Kind = Kind { plural: "roles", singular: "role", name: "roleName" }
 
 /// Runs the subcommand on users; none lists.
 pub(crate) async fn run_users(args: UsersArgs) -> Result<i32, Failure> {
-    run(USERS, &args.server, args.command.map(Action::from)).await
+    let json = args.server.json;
+    match args.command {
+        None => run(USERS, &args.server, None).await,
+        Some(PersonCommand::Principal(command)) => run(USERS, &args.server, Some(command.into())).await,
+        Some(PersonCommand::Passwd(passwd)) => {
+            people::passwd(&args.server.client(None).await?, json, passwd).await.map(|()| 0)
+        }
+        Some(PersonCommand::Role(role)) => {
+            people::set_role(&args.server.client(None).await?, json, role).await.map(|()| 0)
+        }
+    }
 }
 
 /// Runs the subcommand on roles; none lists.
@@ -177,9 +229,12 @@ async fn run(kind: Kind, server: &ServerArgs, action: Option<Action>) -> Result<
                 call(&client, Method::GET, &all, None, &format!("cannot list {}", kind.plural)).await?;
             print_list(kind, json, &answer);
         }
-        Action::Create(New { name, description }) => {
+        Action::Create(Creation { new: New { name, description }, console_role }) => {
             let body = json!({ kind.name: name, "description": description });
-            let made = call(&client, Method::POST, &all, Some(&body), &what("create")).await?;
+            let mut made = call(&client, Method::POST, &all, Some(&body), &what("create")).await?;
+            if let Some(role) = console_role {
+                made = people::put_role(&client, &name, role).await?;
+            }
             print_done(json, &made, &format!("Created {name}."));
         }
         Action::Show(Name { name }) => {

@@ -1,11 +1,25 @@
 //! `clamshell serve`: the server, in the foreground or in the background.
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{
+    io::{ErrorKind, IsTerminal},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use clamshell_server::{Config, Overrides, RunError, local::ServerInfo};
 use clap::Args;
 
-use crate::{cli, failure::Failure, local, output};
+use super::console;
+use crate::{
+    cli,
+    client::Client,
+    failure::Failure,
+    local, output,
+    target::{Resolution, Wanted, resolve},
+};
+
+/// A start that takes longer has a fault, which is in the log.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Run the server
 #[derive(Debug, Args)]
@@ -66,7 +80,19 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
     }
     cli::init_tracing(Some("info"));
     let runtime = threads()?;
-    let result = runtime.block_on(clamshell_server::run(config));
+    let announced = !args.background && config.console_off().is_none();
+    let data_dir = config.data_dir.clone();
+    let result = runtime.block_on(async {
+        let served = clamshell_server::run(config);
+        if !announced {
+            return served.await;
+        }
+        let mut served = std::pin::pin!(served);
+        tokio::select! {
+            result = served.as_mut() => result,
+            () = announce(&data_dir) => served.await,
+        }
+    });
     // What still reads a disk by now must not keep the process.
     runtime.shutdown_background();
     result.map(|()| 0).map_err(|error| {
@@ -83,6 +109,43 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
     })
 }
 
+/// Prints a link to the console once the server answers, to a terminal; elsewhere, a log for instance, it says how to get one.
+async fn announce(data_dir: &Path) {
+    let deadline = Instant::now() + ANNOUNCE_TIMEOUT;
+    while Instant::now() < deadline {
+        // Of this very process: what an earlier server wrote may still lie there.
+        if let Ok(Some(info)) = local::running(data_dir).await
+            && info.pid == std::process::id()
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    if !std::io::stderr().is_terminal() {
+        eprintln!("`clamshell console` prints a link to the browser console");
+        return;
+    }
+    match link(data_dir).await {
+        Some(url) => eprintln!("Console, signs in once within ten minutes: {url}"),
+        None => eprintln!("`clamshell console` prints a link to the browser console"),
+    }
+}
+
+async fn link(data_dir: &Path) -> Option<String> {
+    let wanted = Wanted {
+        endpoint_url: None,
+        region: None,
+        runtime: None,
+        bearer_token: None,
+        data_dir: data_dir.to_owned(),
+    };
+    let info = local::running(data_dir).await.ok()??;
+    let nothing = |_: &str| None;
+    // The server of this directory, whatever the environment says of others.
+    let Ok(Resolution::Ready(target)) = resolve(&wanted, &nothing, Some(&info), true) else { return None };
+    console::link(&Client::new(*target).await.ok()?).await
+}
+
 async fn detach(args: &ServeArgs, config: &Config) -> Result<i32, Failure> {
     let running = local::running(&config.data_dir).await?;
     let already = running.is_some();
@@ -90,11 +153,12 @@ async fn detach(args: &ServeArgs, config: &Config) -> Result<i32, Failure> {
         Some(info) => info,
         None => local::start(&config.data_dir, &flags(args)?).await?,
     };
-    report(args.json, &info, already);
+    let console = if already || config.console_off().is_some() { None } else { link(&config.data_dir).await };
+    report(args.json, &info, already, console.as_deref());
     Ok(0)
 }
 
-fn report(json: bool, info: &ServerInfo, already: bool) {
+fn report(json: bool, info: &ServerInfo, already: bool, console: Option<&str>) {
     if json {
         output::print_json(&serde_json::json!({
             "success": true,
@@ -102,6 +166,7 @@ fn report(json: bool, info: &ServerInfo, already: bool) {
             "pid": info.pid,
             "alreadyRunning": already,
             "otherProgram": already && info.is_other_program(),
+            "consoleUrl": console,
         }));
         return;
     }
@@ -113,6 +178,9 @@ fn report(json: bool, info: &ServerInfo, already: bool) {
         let same = if info.version == env!("CARGO_PKG_VERSION") { ", another build" } else { "" };
         eprintln!("warning: it is version {}{same}, this is {}", info.version, env!("CARGO_PKG_VERSION"));
         eprintln!("hint: `{own} stop && {own} serve --detach` replaces it; sandboxes and shells go on");
+    }
+    if let Some(url) = console {
+        eprintln!("Console, signs in once within ten minutes: {url}");
     }
     output::print_text(&format!("{}\n", info.endpoint));
 }

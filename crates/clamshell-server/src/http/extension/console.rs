@@ -212,14 +212,17 @@ pub(super) async fn open(
     let made = app.console.logins.add(user_name, method, &from).await?;
     let (made, token) = made.ok_or(ConsoleError::Wrong)?;
     give_proof(parts);
-    let how = match method {
+    record(app, parts, user_name, how(method), StatusCode::OK).await;
+    let cookie = login::set(app, site, &made, &token).ok_or(ApiError::Internal("cookie is text"))?;
+    Ok((made, cookie))
+}
+
+fn how(method: LoginMethod) -> &'static str {
+    match method {
         LoginMethod::Link => "link",
         LoginMethod::Password => "password",
         LoginMethod::Provider => "provider",
-    };
-    record(app, parts, user_name, how, StatusCode::OK).await;
-    let cookie = login::set(app, site, &made, &token).ok_or(ApiError::Internal("cookie is text"))?;
-    Ok((made, cookie))
+    }
 }
 
 /// Ends the login of the request, if there is one; its cookie goes in any case.
@@ -309,6 +312,7 @@ pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
                 "createdAt": rfc3339(login.created_at_ms),
                 "lastUsedAt": rfc3339(login.used_at_ms()),
                 "expiresAt": rfc3339(ask.app.console.logins.ends_at_ms(login)),
+                "method": how(login.method),
                 "sourceIp": login.source_ip,
                 "userAgent": login.user_agent,
                 "current": current == Some(login.login_id.as_str()),
