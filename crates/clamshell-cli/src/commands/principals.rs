@@ -55,7 +55,7 @@ pub(crate) struct RolesArgs {
 
 /// The subcommands of both, each in words of its own.
 macro_rules! principal_commands {
-    ($enum:ident, $words:literal, $word:literal, $example:literal, $rm:literal) => {
+    ($enum:ident, $new:ty, $words:literal, $word:literal, $example:literal, $rm:literal) => {
         #[derive(Debug, Subcommand)]
         enum $enum {
             #[command(
@@ -71,7 +71,7 @@ macro_rules! principal_commands {
                     $example, " --description \"what it is for\""
                 )
             )]
-            Create(New),
+            Create($new),
             #[command(
                 about = concat!("Show a ", $word, " with its policies"),
                 after_help = concat!("Examples:\n  clamshell ", $words, " show ", $example)
@@ -103,7 +103,7 @@ macro_rules! principal_commands {
             fn from(command: $enum) -> Self {
                 match command {
                     $enum::List => Self::List,
-                    $enum::Create(new) => Self::Create(new),
+                    $enum::Create(new) => Self::Create(new.into()),
                     $enum::Show(name) => Self::Show(name),
                     $enum::Rm(name) => Self::Rm(name),
                     $enum::PutPolicy(policy) => Self::PutPolicy(policy),
@@ -160,7 +160,7 @@ struct PolicyName {
 /// What to do, with users or with roles.
 enum Action {
     List,
-    Create(New),
+    Create(Creation),
     Show(Name),
     Rm(Name),
     PutPolicy(PutPolicy),
