@@ -5,8 +5,6 @@ const usage = (cpuUsageUs: number) => ({
   cpuUsageUs,
   memoryBytes: 1,
   pids: 1,
-  workspaceBytes: 2,
-  workspaceLimitBytes: 3,
 });
 
 /** The shares after samples of [milliseconds, microseconds of processor]. */

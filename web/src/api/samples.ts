@@ -7,7 +7,6 @@ export interface Sample {
   readonly at: number;
   readonly cpuUsageUs: number;
   readonly memoryBytes: number;
-  readonly workspaceBytes: number;
   /** Share of one processor since the sample before; undefined for the first. */
   readonly cpu?: number;
 }
@@ -30,7 +29,6 @@ export function addSample(samples: Samples, usage: Usage, now: number): Samples 
     at: now,
     cpuUsageUs: usage.cpuUsageUs,
     memoryBytes: usage.memoryBytes,
-    workspaceBytes: usage.workspaceBytes,
   };
   const cpu = last === undefined ? undefined : cpuShare(last, base);
   return [...samples, cpu === undefined ? base : { ...base, cpu }].slice(-SAMPLES_MAX);

@@ -59,8 +59,9 @@ export interface Usage {
   readonly cpuUsageUs: number;
   readonly memoryBytes: number;
   readonly pids: number;
-  readonly workspaceBytes: number;
-  readonly workspaceLimitBytes: number;
+  /** Only in the answer about one session; null when it could not be measured. */
+  readonly workspaceBytes?: number | null;
+  readonly workspaceLimitBytes?: number;
   readonly overLimit?: boolean;
 }
 

@@ -1,8 +1,10 @@
 /** Files of a session's workspace, also while it is stopped. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api/client";
+import { useDisk } from "../api/disk";
 import { sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
+import { sessionKey } from "../api/reducer";
 import { filesHref, findSession, sessionHref, sessionPath } from "../api/sessions";
 import type { FileEntry, Listing, Session } from "../api/types";
 import { ask, prompt } from "../components/dialog";
@@ -72,14 +74,12 @@ function Choose() {
                   <th scope="col">Session</th>
                   <th scope="col">Runtime</th>
                   <th scope="col">State</th>
-                  <th scope="col" class="num">
-                    Disk
-                  </th>
+                  <th scope="col">Last activity</th>
                 </tr>
               </thead>
               <tbody>
                 {[...all.values()].map((session) => (
-                  <tr key={`${session.runtimeArn}${session.qualifier}${session.sessionId}`}>
+                  <tr key={sessionKey(session)}>
                     <th scope="row" data-label="Session">
                       <a class="clip mono" href={filesHref(session)}>
                         {session.sessionId}
@@ -89,8 +89,8 @@ function Choose() {
                     <td data-label="State">
                       <StateBadge session={session} />
                     </td>
-                    <td class="num" data-label="Disk">
-                      {bytes(session.usage?.workspaceBytes)}
+                    <td class="nowrap" data-label="Last activity">
+                      {when(session.lastActivityAt)}
                     </td>
                   </tr>
                 ))}
@@ -155,7 +155,7 @@ function Folder(props: { readonly session: Session; readonly folder: string; rea
 
   const found = listing.value;
   const entries = sortEntries(found?.entries ?? []);
-  const limit = session.usage?.workspaceLimitBytes;
+  const limit = useDisk(session)?.limit;
   return (
     <>
       <PageHead title="Files" crumbs={[["Session", sessionHref(session)]]}>

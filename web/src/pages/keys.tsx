@@ -63,7 +63,7 @@ export default function Keys(props: { readonly me: SignedIn }) {
       {keys.failure !== null && <Failed text={keys.failure} onRetry={keys.reload} />}
       {list === undefined && keys.failure === null && <Loading />}
       {list?.length === 0 && (
-        <Empty title="No access keys" commands={["clamshell keys create"]}>
+        <Empty title="No access keys" commands={["clamshell keys create NAME"]}>
           <p class="muted">Programs and AWS's SDKs sign their requests with a key. Create one here, or:</p>
         </Empty>
       )}

@@ -41,7 +41,11 @@ function Choose() {
       ) : all.size === 0 ? (
         <Empty
           title="No runtimes yet"
-          commands={["clamshell create hello", "clamshell deploy hello", "clamshell logs hello --follow"]}
+          commands={[
+            "clamshell create hello --agent plain-http",
+            "clamshell deploy ./hello",
+            "clamshell logs hello --follow",
+          ]}
         >
           <p class="muted">What an agent prints appears here. Deploy one first:</p>
         </Empty>

@@ -52,7 +52,10 @@ function RuntimeList(props: { readonly me: SignedIn }) {
       {all === null ? (
         <Loading />
       ) : all.size === 0 ? (
-        <Empty title="No runtimes yet" commands={["clamshell create hello", "clamshell deploy hello"]}>
+        <Empty
+          title="No runtimes yet"
+          commands={["clamshell create hello --agent plain-http", "clamshell deploy ./hello"]}
+        >
           <p class="muted">A runtime is an agent that this server hosts. Deploy a folder to make one:</p>
         </Empty>
       ) : (

@@ -1,5 +1,6 @@
 /** One session: what it is, what it uses, its shells, and the ways to its files and logs. */
 
+import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, shells } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { sessionKey } from "../api/reducer";
@@ -92,7 +93,7 @@ export function SessionPage(props: { readonly me: SignedIn; readonly path: reado
       )}
       <h2>Shells</h2>
       {own.length === 0 ? (
-        <Empty title="No shells" commands={[`clamshell exec --it --session ${session.sessionId}`]}>
+        <Empty title="No shells" commands={[`clamshell exec --it --session-id ${session.sessionId}`]}>
           <p class="muted">Open a terminal here, or from a command line:</p>
         </Empty>
       ) : (
@@ -151,27 +152,31 @@ function Use(props: { readonly session: Session; readonly samples: Samples }) {
   const { usage } = session;
   const history = session.state === "Stopped" ? [] : props.samples;
   const cpu = history.at(-1)?.cpu;
-  const limit = usage?.workspaceLimitBytes;
+  const disk = useDisk(session);
+  const diskFacts = (
+    <span>
+      {bytes(disk?.bytes)} {disk?.limit ? `of ${bytes(disk.limit)}` : ""}
+      <Meter share={diskShare(disk)} label="Disk of the session's limit" />
+      {disk?.overLimit === true && <span class="error-text"> above the limit</span>}
+    </span>
+  );
   return (
     <section class="card" aria-label="Use">
       {usage === undefined ? (
-        <p class="muted">Nothing is used while the session is stopped.</p>
+        <Facts
+          of={[
+            ["CPU, memory", "none: the session is stopped"],
+            ["Disk", diskFacts],
+            ["Cost", NOTHING],
+          ]}
+        />
       ) : (
         <Facts
           of={[
             ["CPU", `${percent(cpu)} of one processor, ${duration(usage.cpuUsageUs / 1000)} in all`],
             ["Memory", bytes(usage.memoryBytes)],
             ["Processes", String(usage.pids)],
-            [
-              "Disk",
-              <span key="disk">
-                {bytes(usage.workspaceBytes)} {limit ? `of ${bytes(limit)}` : ""}
-                {limit ? (
-                  <Meter share={usage.workspaceBytes / limit} label="Disk of the session's limit" />
-                ) : null}
-                {usage.overLimit === true && <span class="error-text"> above the limit</span>}
-              </span>,
-            ],
+            ["Disk", diskFacts],
             ["Cost", NOTHING],
           ]}
         />

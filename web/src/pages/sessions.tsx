@@ -1,5 +1,6 @@
 /** Sessions, live: all of them, or one with everything that is known of it. */
 import { useState } from "preact/hooks";
+import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { sessionKey } from "../api/reducer";
@@ -25,7 +26,7 @@ import { removeAsked, StateBadge, stopAsked } from "./session_actions";
 import { abilities } from "./views";
 
 /** The columns that sort. */
-type Column = "session" | "state" | "runtime" | "age" | "idle" | "life" | "cpu" | "memory" | "disk";
+type Column = "session" | "state" | "runtime" | "age" | "idle" | "life" | "cpu" | "memory";
 
 /** Sessions that a text finds: in the id, the runtime, the endpoint or the state. */
 export function filterSessions(all: readonly Session[], text: string, state: string): readonly Session[] {
@@ -63,8 +64,6 @@ export function sortValue(
       return cpu;
     case "memory":
       return session.usage?.memoryBytes;
-    case "disk":
-      return session.usage?.workspaceBytes;
   }
 }
 
@@ -111,7 +110,11 @@ function SessionList(props: { readonly me: SignedIn }) {
       ) : all.size === 0 ? (
         <Empty
           title="No sessions yet"
-          commands={["clamshell exec --it", "clamshell deploy DIR", "clamshell invoke NAME 'hello'"]}
+          commands={[
+            "clamshell exec --it",
+            "clamshell deploy ./my-agent",
+            "clamshell invoke my_agent 'hello'",
+          ]}
         >
           <p class="muted">
             A session begins with the first terminal, command or invocation. Open a terminal here, or use the
@@ -171,9 +174,9 @@ function SessionList(props: { readonly me: SignedIn }) {
                   <SortHead by="memory" class="num" {...head}>
                     Memory
                   </SortHead>
-                  <SortHead by="disk" class="num" {...head}>
+                  <th scope="col" class="num">
                     Disk
-                  </SortHead>
+                  </th>
                   <th scope="col" class="num">
                     Cost
                   </th>
@@ -211,8 +214,7 @@ function SessionRow(props: {
   const { session, cpu, now, operate } = props;
   const running = session.state !== "Stopped";
   const { usage } = session;
-  const limit = usage?.workspaceLimitBytes;
-  const disk = usage !== undefined && limit ? usage.workspaceBytes / limit : undefined;
+  const disk = useDisk(session);
   return (
     <tr>
       <th scope="row" data-label="Session">
@@ -249,8 +251,8 @@ function SessionRow(props: {
       </td>
       <td class="num" data-label="Disk">
         <span>
-          {bytes(usage?.workspaceBytes)}
-          <Meter share={disk} label="Disk of the session's limit" />
+          {bytes(disk?.bytes)}
+          <Meter share={diskShare(disk)} label="Disk of the session's limit" />
         </span>
       </td>
       <td class="num" data-label="Cost" title="The cost of this session is not known">
