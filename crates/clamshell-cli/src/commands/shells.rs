@@ -152,7 +152,7 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, "/title"));
             let body = serde_json::json!({ "title": title });
-            let shell = send(&client, Method::PUT, &path, Some(&body), "cannot rename the shell").await?;
+            let shell = call(&client, Method::PUT, &path, Some(&body), "cannot rename the shell").await?;
             if json {
                 output::print_json(&shell);
             } else {
@@ -164,7 +164,7 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
             let path = path(&found, &tail(&found, "/shares"));
             let access = if write { "write" } else { "watch" };
             let body = serde_json::json!({ "access": access, "expiresInSeconds": expires });
-            let share = send(&client, Method::POST, &path, Some(&body), "cannot share the shell").await?;
+            let share = call(&client, Method::POST, &path, Some(&body), "cannot share the shell").await?;
             if json {
                 output::print_json(&share);
             } else {
@@ -180,12 +180,12 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
         ShellsCommand::Shares(which) => {
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, "/shares"));
-            print_shares(json, &call(&client, Method::GET, &path, "cannot list links").await?);
+            print_shares(json, &call(&client, Method::GET, &path, None, "cannot list links").await?);
         }
         ShellsCommand::Unshare { share_id } => {
             let client = args.server.client(None).await?;
             let path = format!("/clamshell/v1/shares/{}", percent_encode(&share_id));
-            call(&client, Method::DELETE, &path, "cannot take the link back").await?;
+            call(&client, Method::DELETE, &path, None, "cannot take the link back").await?;
             if json {
                 output::print_json(&serde_json::json!({"success": true, "shareId": share_id}));
             } else {
@@ -246,17 +246,6 @@ fn span_s(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(wrong)
-}
-
-async fn send(
-    client: &Client,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-    what: &str,
-) -> Result<Value, Failure> {
-    let endpoint = &client.target().endpoint;
-    client.json(method, path, body).await.map_err(|error| error.into_failure(what, endpoint))
 }
 
 fn print_shares(json: bool, answer: &Value) {
