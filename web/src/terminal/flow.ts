@@ -5,13 +5,13 @@
  */
 
 /** Bytes that may be on their way or waiting for the parser: some 30 ms of its work. */
-export const WINDOW_BYTES = 512 * 1024;
+export const WINDOW_BYTES = 256 * 1024;
 
 /** News for the server is worth a frame from here on. */
 const ACK_BYTES = WINDOW_BYTES / 4;
 
 /** And not more often: the server takes 250 frames a second, all kinds together. */
-const ACK_INTERVAL_MS = 20;
+const ACK_INTERVAL_MS = 10;
 
 /**
  * A page that nobody sees is given no time to parse. So that its program goes on all the same, what has arrived

@@ -24,10 +24,10 @@ const PASTE_START = "\x1b[200~";
 /** From here on input is a paste whose progress is worth showing. */
 const LARGE_BYTES = 128 * 1024;
 
-/** Frames per second. With the news of flow control, 50 of them, this stays below the 250 the server takes. */
+/** Frames per second. With the news of flow control, 100 of them, this stays below the 250 the server takes. */
 export class FrameBudget {
-  static readonly RATE = 150;
-  static readonly BURST = 30;
+  static readonly RATE = 100;
+  static readonly BURST = 20;
   #tokens = FrameBudget.BURST;
   #at: number | undefined;
 
