@@ -5,6 +5,7 @@
 mod aws_like;
 mod clients;
 mod commands;
+mod console;
 mod hosting;
 mod program;
 mod reliability;
