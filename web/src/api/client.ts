@@ -24,6 +24,14 @@ export class ApiError extends Error {
   }
 }
 
+/** A query, `?` included. A space is `%20`: the `+` of forms is a plus to the server, as it is to AWS. */
+export function queryOf(values: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(values).map(
+    ([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`,
+  );
+  return pairs.length === 0 ? "" : `?${pairs.join("&")}`;
+}
+
 /** Told of each answer that refuses the caller: the login may have ended. */
 let refused: () => void = () => undefined;
 

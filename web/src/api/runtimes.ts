@@ -1,6 +1,6 @@
 /** Calls on runtimes, their versions and endpoints: AWS's control plane, through the page's login. */
 import { href } from "../router";
-import { API, call } from "./client";
+import { API, call, queryOf } from "./client";
 import type { RuntimeSummary } from "./types";
 
 /** Everything of a version of a runtime, as GetAgentRuntime has it; what the page does not show is left out. */
@@ -122,9 +122,8 @@ async function pages<T>(path: string, list: string, signal?: AbortSignal): Promi
   const found: T[] = [];
   let token: string | undefined;
   for (let page = 0; page < PAGES_MAX; page += 1) {
-    const query = new URLSearchParams({ maxResults: "100" });
-    if (token !== undefined) query.set("nextToken", token);
-    const answer = await call<Record<string, unknown>>("POST", `${path}?${query}`, undefined, signal);
+    const query = queryOf({ maxResults: "100", ...(token === undefined ? {} : { nextToken: token }) });
+    const answer = await call<Record<string, unknown>>("POST", path + query, undefined, signal);
     const items = answer[list];
     if (Array.isArray(items)) found.push(...(items as T[]));
     const { nextToken } = answer;

@@ -1,6 +1,6 @@
 /** Calls on sessions and what is in them. */
 import { href } from "../router";
-import { API, call } from "./client";
+import { API, call, queryOf } from "./client";
 import type { Session, Shell } from "./types";
 
 /** What names a session in calls. */
@@ -12,9 +12,8 @@ export function sessionPath(
   segments: readonly string[] = [],
   query: Record<string, string> = {},
 ): string {
-  const params = new URLSearchParams({ runtime: of.runtimeArn, qualifier: of.qualifier, ...query });
   const path = [of.sessionId, ...segments].map(encodeURIComponent).join("/");
-  return `${API}/sessions/${path}?${params}`;
+  return `${API}/sessions/${path}${queryOf({ runtime: of.runtimeArn, qualifier: of.qualifier, ...query })}`;
 }
 
 /** Ends the compute of a session and keeps its storage. */

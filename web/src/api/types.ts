@@ -135,8 +135,6 @@ export interface User {
   readonly description?: string;
   readonly createdAt: string;
   readonly policies: Readonly<Record<string, unknown>>;
-  readonly consoleRole?: string | null;
-  readonly hasPassword?: boolean;
 }
 
 export interface Login {

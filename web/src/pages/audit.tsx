@@ -1,6 +1,6 @@
 /** The audit trail: who did what, live, and back as far as it is kept. */
 import { useState } from "preact/hooks";
-import { API, call } from "../api/client";
+import { API, call, queryOf } from "../api/client";
 import { audit, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { merge } from "../api/reducer";
@@ -56,10 +56,10 @@ export default function Audit(_props: { readonly me: SignedIn }) {
     if (before === undefined) return;
     setBusy(true);
     await attempt(async () => {
-      const query = new URLSearchParams({ before: String(before), limit: String(OLDER) });
+      const query = queryOf({ before: String(before), limit: String(OLDER) });
       const answer = await call<{ records: AuditRecord[]; nextBefore?: unknown }>(
         "GET",
-        `${API}/audit?${query}`,
+        `${API}/audit${query}`,
       );
       setOlder(merge(older, answer.records, OLDER_MAX));
       if (answer.records.length === 0 || answer.nextBefore == null) setAtEnd(true);

@@ -13,6 +13,7 @@ import { artifactText, commandText } from "./runtime";
 import { filterSessions, sortValue } from "./sessions";
 import { passwordProblem } from "./settings";
 import { shellState, shellTitle } from "./shell_table";
+import { roleOf } from "./users";
 
 const session = (sessionId: string, more: Partial<Session> = {}) =>
   ({
@@ -121,6 +122,20 @@ describe("the audit trail", () => {
     expect(shortResource("arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/a")).toBe("runtime/a");
     expect(shortResource("*")).toBe("*");
   });
+});
+
+it("knows the console role of a user by the policy", () => {
+  const user = (policies: Record<string, unknown>) =>
+    roleOf({ userName: "u", arn: "a", createdAt: "", policies });
+  expect(user({ ConsoleRole: { Id: "clamshell-console-role-operator" } })).toBe("operator");
+  for (const other of [
+    {},
+    { ConsoleRole: null },
+    { ConsoleRole: { Id: "own" } },
+    { Other: { Id: "clamshell-console-role-admin" } },
+  ]) {
+    expect(user(other)).toBeNull();
+  }
 });
 
 it("takes the token out of a link", () => {

@@ -18,9 +18,11 @@ const ROLE_POLICY = "ConsoleRole";
 /** Shortest password that the server takes. */
 export const PASSWORD_MIN = 12;
 
-/** The console role of a user; null for one without. */
+/** The console role of a user, as the id of its policy says it; null for one without. */
 export function roleOf(user: User): string | null {
-  return user.consoleRole ?? null;
+  const policy = user.policies[ROLE_POLICY];
+  if (typeof policy !== "object" || policy === null || !("Id" in policy)) return null;
+  return ROLES.find((role) => policy.Id === `clamshell-console-role-${role}`) ?? null;
 }
 
 /** The page. */

@@ -83,6 +83,8 @@ describe("paths", () => {
       const call = new URL(contentPath(session, entryQuery("/dir", entry(name))), "http://localhost");
       expect(call.pathname).toBe("/clamshell/v1/sessions/s/files/content");
       expect(call.searchParams.getAll("path"), name).toEqual([`/dir/${name}`]);
+      // To the server a plus is a plus.
+      expect(call.search).not.toContain("+");
       const view = new URL(filesHref(session, join("/dir", name)), "http://localhost");
       expect(view.searchParams.get("path")).toBe(`/dir/${name}`);
     }

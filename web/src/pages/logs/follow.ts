@@ -1,5 +1,5 @@
 /** Follows a log: a long answer of the server, read as it comes, and begun again where it broke off. */
-import { API, ApiError, send } from "../../api/client";
+import { API, ApiError, queryOf, send } from "../../api/client";
 import { type LogLine, LogParser } from "./lines";
 
 /** What is read. */
@@ -22,10 +22,10 @@ const RETRY_MS = { first: 500, most: 15_000 } as const;
 
 /** The address of a log. */
 export function logPath(of: LogSource, since?: string): string {
-  const query = new URLSearchParams({ runtime: of.runtime, endpoint: of.endpoint, follow: "true" });
-  if (of.session !== undefined && of.session !== "") query.set("session", of.session);
-  if (since !== undefined) query.set("since", since);
-  return `${API}/logs?${query}`;
+  const query: Record<string, string> = { runtime: of.runtime, endpoint: of.endpoint, follow: "true" };
+  if (of.session) Object.assign(query, { session: of.session });
+  if (since !== undefined) Object.assign(query, { since });
+  return `${API}/logs${queryOf(query)}`;
 }
 
 /** Leaves out lines that were read before the connection broke: those of the very time it goes on from. */
