@@ -102,7 +102,8 @@ mod tests {
         assert_eq!(header("x-frame-options"), Some("DENY"));
         let policy = header("content-security-policy").expect("a policy");
         assert!(
-            policy.contains("frame-ancestors 'none'") && policy.contains("script-src 'self' 'wasm-unsafe-eval';"),
+            policy.contains("frame-ancestors 'none'")
+                && policy.contains("script-src 'self' 'wasm-unsafe-eval';"),
             "{policy}"
         );
         let answer = super::super::response::finish(response, uuid::Uuid::nil());

@@ -22,7 +22,7 @@ use crate::{
 
 /// How far a program may be ahead of a writer with a window: enough to keep it busy while news of room travels, little
 /// enough to be shown in a moment.
-const LEAD_BYTES_MAX: u64 = 128 * 1024;
+const LEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Below one message a window would only wait; above 16 MiB it bounds nothing that matters.
 const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=16 << 20;
