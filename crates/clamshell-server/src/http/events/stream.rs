@@ -117,8 +117,9 @@ impl Listener {
 
     /// Sends a picture and what comes after it. `Ok` when it is time for a new picture.
     async fn from_picture(&mut self) -> Result<(), Over> {
+        // Watched before they are read, so that no change falls in between.
         let mut policies = self.app.store.watch_changes();
-        policies.mark_unchanged();
+        self.renew().await?;
         let (shutdown, events) = (self.app.shutdown.clone(), Arc::clone(&self.app.events));
         let (picture, id, mut changes) = tokio::select! {
             found = events.picture() => found,
@@ -150,6 +151,7 @@ impl Listener {
                     Err(broadcast::error::RecvError::Closed) => return Err(Over),
                 },
                 Ok(()) = policies.changed() => {
+                    self.renew().await?;
                     if self.sees_otherwise(&visible).await {
                         return Ok(());
                     }
@@ -211,16 +213,23 @@ impl Listener {
         self.send(message(event.name, event.id, &event.data)).await
     }
 
-    /// Policies, users or runtimes have changed: whether something is seen that was not, or the other way around.
-    async fn sees_otherwise(&mut self, visible: &HashMap<(Topic, Option<Scope>), bool>) -> bool {
+    /// Looks at the policies of the caller as they are now.
+    async fn renew(&mut self) -> Result<(), Over> {
+        self.sight.seen.clear();
         match access::renewed(&self.app, &self.sight.caller).await {
-            Ok(caller) => self.sight.caller = caller,
+            Ok(caller) => {
+                self.sight.caller = caller;
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(error = crate::http::chain(&error), "policies of a listener cannot be read");
-                return true;
+                Err(Over)
             }
         }
-        self.sight.seen.clear();
+    }
+
+    /// Whether something is seen that was not, or the other way around.
+    async fn sees_otherwise(&mut self, visible: &HashMap<(Topic, Option<Scope>), bool>) -> bool {
         for ((topic, scope), was) in visible {
             if self.sight.may_see(&self.app, *topic, scope.as_ref()).await != *was {
                 return true;
