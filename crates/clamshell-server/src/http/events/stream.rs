@@ -112,11 +112,11 @@ struct Listener {
 impl Listener {
     async fn serve(mut self) {
         let _ = self.send(HEAD.to_owned()).await;
-        while let Ok(()) = self.from_picture().await {}
+        while let Ok(()) = self.tell_all().await {}
     }
 
     /// Sends a picture and what comes after it. `Ok` when it is time for a new picture.
-    async fn from_picture(&mut self) -> Result<(), Over> {
+    async fn tell_all(&mut self) -> Result<(), Over> {
         // Watched before they are read, so that no change falls in between.
         let mut policies = self.app.store.watch_changes();
         self.renew().await?;
