@@ -65,7 +65,7 @@ export function apply(known: Known, name: string, data: unknown, now: number): K
       let samples: ReadonlyMap<string, Samples> = new Map(
         [...known.samples].filter(([key]) => sessions.has(key)),
       );
-      for (const session of sessions.values()) samples = sample(samples, session, now);
+      for (const session of sessions.values()) samples = sample(samples, session, now, true);
       return { ...known, sessions, samples };
     }
     case "session": {
@@ -138,10 +138,11 @@ function sample(
   samples: ReadonlyMap<string, Samples>,
   session: Session,
   now: number,
+  snapshot = false,
 ): ReadonlyMap<string, Samples> {
   if (session.usage === undefined) return samples;
   const key = sessionKey(session);
-  return new Map(samples).set(key, addSample(samples.get(key) ?? [], session.usage, now));
+  return new Map(samples).set(key, addSample(samples.get(key) ?? [], session.usage, now, snapshot));
 }
 
 function index<T>(data: object, list: string, key: (of: T) => string): ReadonlyMap<string, T> | null {

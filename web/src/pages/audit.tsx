@@ -15,6 +15,9 @@ const OLDER = 200;
 /** The page holds at most so many older ones. */
 const OLDER_MAX = 20_000;
 
+/** Longer values of details are cut in the table. */
+const LONG_DETAIL = 120;
+
 /** What a filter asks for. */
 export interface AuditFilter {
   readonly text: string;
@@ -32,12 +35,16 @@ export function filterRecords(records: readonly AuditRecord[], filter: AuditFilt
   });
 }
 
-/** A detail in a line; nothing for an empty one. */
+/** A detail in a line; nothing for an empty one. Method and path of the call say no more than the action does. */
 export function detailText(detail: unknown): string {
   if (detail === undefined || detail === null || detail === "") return "";
-  if (typeof detail === "string") return printable(detail);
-  const text = JSON.stringify(detail);
-  return text === "{}" ? "" : printable(text);
+  if (typeof detail !== "object") return printable(String(detail));
+  const told = Object.entries(detail).filter(([name]) => name !== "method" && name !== "path");
+  const words = told.map(([name, value]) => {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    return `${name} ${text.length > LONG_DETAIL ? `${text.slice(0, LONG_DETAIL)}…` : text}`;
+  });
+  return printable(words.join(", "));
 }
 
 /** The page. */
@@ -136,7 +143,11 @@ function Row(props: { readonly record: AuditRecord }) {
   const detail = detailText(record.detail);
   return (
     <tr>
-      <td class="nowrap" data-label="Time" title={`Request ${record.requestId ?? "–"}`}>
+      <td
+        class="nowrap"
+        data-label="Time"
+        title={`Request ${record.requestId ?? "–"} ${JSON.stringify(record.detail ?? "")}`}
+      >
         {when(record.at)}
       </td>
       <td data-label="Who" title={record.principal}>

@@ -256,8 +256,7 @@ function Folder(props: { readonly session: Session; readonly folder: string; rea
           </table>
           {entries.length === 0 && (
             <p class="loading">
-              This folder is empty.{" "}
-              {write && "Drop files here, or have the agent write to its working directory."}
+              This folder is empty. {write && "Drop files here, or have a program write to /mnt/workspace."}
             </p>
           )}
         </div>

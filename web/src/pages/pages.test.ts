@@ -117,7 +117,14 @@ describe("the audit trail", () => {
     expect(ids("stop", "denied")).toEqual([]);
   });
   it("says details and resources shortly", () => {
-    expect(detailText({ path: "/a\u202e" })).toBe('{"path":"/a\\u{202e}"}');
+    const told = detailText({
+      method: "GET",
+      path: "/x",
+      sessionId: "a\u202e",
+      link: true,
+      name: "x".repeat(200),
+    });
+    expect(told).toBe(`sessionId a\\u{202e}, link true, name ${"x".repeat(120)}…`);
     expect([detailText({}), detailText(undefined), detailText("x")]).toEqual(["", "", "x"]);
     expect(shortResource("arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/a")).toBe("runtime/a");
     expect(shortResource("*")).toBe("*");

@@ -4,7 +4,7 @@ import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, shells } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { sessionKey } from "../api/reducer";
-import type { Samples } from "../api/samples";
+import { currentCpu, type Samples } from "../api/samples";
 import { filesHref, findSession, terminalHref } from "../api/sessions";
 import type { Session } from "../api/types";
 import { useNow } from "../components/clock";
@@ -151,7 +151,7 @@ function Use(props: { readonly session: Session; readonly samples: Samples }) {
   const { session } = props;
   const { usage } = session;
   const history = session.state === "Stopped" ? [] : props.samples;
-  const cpu = history.at(-1)?.cpu;
+  const cpu = currentCpu(history, useNow());
   const disk = useDisk(session);
   const diskFacts = (
     <span>

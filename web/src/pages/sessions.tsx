@@ -84,7 +84,7 @@ function SessionList(props: { readonly me: SignedIn }) {
   const now = useNow();
   const known = samples.value;
   const cpuOf = (session: Session) =>
-    session.state === "Stopped" ? undefined : currentCpu(known.get(sessionKey(session)));
+    session.state === "Stopped" ? undefined : currentCpu(known.get(sessionKey(session)), now);
 
   const shown =
     all === null

@@ -3,7 +3,7 @@ import { type ITheme, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { duration } from "../../components/format";
-import { colors, terminalFontSize } from "../../components/preferences";
+import { colors, FONT_SIZE, terminalFontSize } from "../../components/preferences";
 import { type Cast, parseSize, withoutPauses } from "./cast";
 import { Playback, type Steps } from "./playback";
 
@@ -45,11 +45,17 @@ export default function Player(props: { readonly cast: Cast }) {
     // The keys steer the player: the terminal leaves all of them to the page.
     terminal.attachCustomKeyEventHandler(() => false);
     terminal.open(box.current);
+    fit(terminal, box.current);
     const playback = new Playback(cast.current);
     state.current = { terminal, playback };
     show(terminal, cast.current, playback.seek(0));
     setPosition(0);
+    const refit = () => box.current && fit(terminal, box.current);
+    const onSize = terminal.onResize(refit);
+    addEventListener("resize", refit);
     return () => {
+      removeEventListener("resize", refit);
+      onSize.dispose();
       state.current = null;
       terminal.dispose();
     };
@@ -141,6 +147,17 @@ export default function Player(props: { readonly cast: Cast }) {
       </p>
     </section>
   );
+}
+
+/** Makes the font as small as it must be to show the whole screen, and no larger than a person chose. */
+function fit(terminal: Terminal, box: HTMLElement): void {
+  const screen = box.querySelector(".xterm-screen");
+  if (screen === null || screen.clientWidth === 0) return;
+  const size = terminal.options.fontSize ?? terminalFontSize.value;
+  const room = { width: box.clientWidth - 32, height: Math.max(200, innerHeight - 270) };
+  const share = Math.min(room.width / screen.clientWidth, room.height / screen.clientHeight);
+  const fitting = Math.floor(size * share * 2) / 2;
+  terminal.options.fontSize = Math.max(FONT_SIZE.min, Math.min(terminalFontSize.value, fitting));
 }
 
 const shortened = new WeakMap<Cast, Cast>();
