@@ -206,6 +206,7 @@ export class Screen {
 
   /** Draws with the graphics card where there is one; without, and when it is lost, elements do. */
   async #loadWebgl(): Promise<void> {
+    if (!hasGraphicsCard()) return;
     try {
       const { WebglAddon } = await import("@xterm/addon-webgl");
       const addon = new WebglAddon();
@@ -238,4 +239,16 @@ export class Screen {
     else if (wish.kind === "refused") this.events.notice(`a program's clipboard was refused: ${wish.reason}`);
     return true;
   }
+}
+
+/** Whether WebGL is drawn by hardware: drawn by the processor it is slower than elements. */
+function hasGraphicsCard(): boolean {
+  const context = document
+    .createElement("canvas")
+    .getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  if (!context) return false;
+  const info = context.getExtension("WEBGL_debug_renderer_info");
+  const renderer = info ? String(context.getParameter(info.UNMASKED_RENDERER_WEBGL)) : "";
+  context.getExtension("WEBGL_lose_context")?.loseContext();
+  return !/swiftshader|llvmpipe|software/i.test(renderer);
 }
