@@ -17,6 +17,7 @@ mod sessions;
 mod standby;
 mod stops;
 mod wakes;
+mod watching;
 mod windows;
 
 use std::{path::Path, time::Duration};
