@@ -66,6 +66,19 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Puts a file by a call of the server's own API; nothing of it is kept unless it arrives whole.
+    pub(crate) async fn upload(&self, path_and_query: &str, upload: Upload) -> Result<Answer, RequestError> {
+        let endpoint = &self.target.endpoint;
+        let fields = [(HeaderName::from_static(CONTENT_SHA256), hex(&upload.sha256))];
+        let payload = PayloadHash::Sha256(upload.sha256);
+        let head =
+            self.request(super::AGENTCORE, endpoint, &Method::PUT, path_and_query, &fields, payload).await?;
+        let body = FileBody { file: upload.file, left: upload.bytes };
+        self.answer(endpoint, path_and_query, head.map(|()| body), UPLOAD_TIMEOUT).await
+    }
+}
+
 /// A file to put somewhere.
 #[derive(Debug)]
 pub(crate) struct Upload {

@@ -1,5 +1,7 @@
 //! `clamshell runtime`: make, see, change and remove runtimes, by the calls that AWS has for it.
 
+mod terminal;
+
 use std::{io::Read, path::PathBuf};
 
 use clamshell_wire::percent_encode;
@@ -131,6 +133,11 @@ enum RuntimeCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Show or set what terminals of a runtime start in place of the login shell
+    #[command(
+        after_help = "Examples:\n  clamshell runtime terminal demo\n  clamshell runtime terminal demo --command 'exec claude' --secret ANTHROPIC_API_KEY\n  clamshell runtime terminal demo --working-directory /mnt/workspace -- htop\n  clamshell runtime terminal demo --rm"
+    )]
+    Terminal(Box<terminal::TerminalArgs>),
     /// List the versions of a runtime
     #[command(after_help = "Examples:\n  clamshell runtime versions demo")]
     Versions {
@@ -238,6 +245,7 @@ pub(crate) async fn run(args: RuntimeArgs) -> Result<i32, Failure> {
                 eprintln!("Deleted {version}runtime {}.", arn.runtime_id);
             }
         }
+        RuntimeCommand::Terminal(terminal) => terminal::run(&args.server, *terminal).await?,
         RuntimeCommand::Versions { runtime } => {
             let client = args.server.client(Some(&runtime)).await?;
             let id = runtimes::resolve(&client).await?.arn.runtime_id;

@@ -77,7 +77,7 @@ pub(crate) struct Which {
     session_id: String,
     /// Its runtime, when two have a session of this id
     #[arg(long)]
-    runtime: Option<String>,
+    pub(crate) runtime: Option<String>,
     /// Its endpoint, when two have a session of this id
     #[arg(long)]
     qualifier: Option<String>,

@@ -10,3 +10,4 @@ mod hosting;
 mod program;
 mod reliability;
 mod terminal;
+mod workspace_files;

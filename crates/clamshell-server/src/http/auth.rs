@@ -149,6 +149,11 @@ impl<'a> Claimed<'a> {
         Ok(Self { by: By::Token(Box::new(identity)), asked, target: Some(target) })
     }
 
+    /// Whether what the body hashes to must be known before the request can be trusted.
+    pub(super) fn is_signed(&self) -> bool {
+        matches!(self.by, By::Signature(..))
+    }
+
     /// Verifies the signature over the request and its body, and that its caller may do what is asked. `body` is what the
     /// check may need of the body: the whole of it where tags or roles are in it, nothing where it is the agent's business.
     ///

@@ -132,38 +132,38 @@ pub(super) async fn write(
     query: &[(String, String)],
     session_id: &str,
 ) -> Result<Response<Body>, ApiError> {
-    match declared_hash(&parts.headers) {
-        Some(hash) => {
-            let admitted = async {
-                Claimed::find(app, &parts, asked)
-                    .await?
-                    .admit(app, &parts, PayloadHash::Sha256(hash), &[])
-                    .await
-            };
-            if let Err(error) = admitted.await {
-                discard_body(body).await;
-                return Err(error);
-            }
-            let mut target = match open(app, query, session_id, body.size_hint().exact()).await {
-                Ok(target) => target,
-                Err(error) => {
-                    discard_body(body).await;
-                    return Err(error);
-                }
-            };
-            if receive(&mut target, body).await? != hash {
-                return Err(SigV4Error::PayloadHashMismatch.into());
-            }
-            target.finish().await
+    let hash = declared_hash(&parts.headers);
+    let claimed = match Claimed::find(app, &parts, asked).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            discard_body(body).await;
+            return Err(error);
         }
+    };
+    if hash.is_none() && claimed.is_signed() {
         // A client that says nothing of its body: it waits aside, as that of an invocation does.
-        None => {
-            let (_, payload) = spool::authenticate_payload(app, &parts, body, asked).await?;
-            let mut target = open(app, query, session_id, Some(payload.length())).await?;
-            receive(&mut target, payload.body()).await?;
-            target.finish().await
-        }
+        let (_, payload) = spool::authenticate_payload(app, &parts, body, asked).await?;
+        let mut target = open(app, query, session_id, Some(payload.length())).await?;
+        receive(&mut target, payload.body()).await?;
+        return target.finish().await;
     }
+    let admitted = async {
+        let payload = hash.map_or(PayloadHash::Empty, PayloadHash::Sha256);
+        claimed.admit(app, &parts, payload, &[]).await?;
+        open(app, query, session_id, body.size_hint().exact()).await
+    };
+    let mut target = match admitted.await {
+        Ok(target) => target,
+        Err(error) => {
+            discard_body(body).await;
+            return Err(error);
+        }
+    };
+    let found = receive(&mut target, body).await?;
+    if hash.is_some_and(|hash| hash != found) {
+        return Err(SigV4Error::PayloadHashMismatch.into());
+    }
+    target.finish().await
 }
 
 /// SHA-256 of the body, as the request says it.
