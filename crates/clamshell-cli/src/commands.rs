@@ -22,3 +22,4 @@ pub(crate) mod sessions;
 pub(crate) mod shells;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod web;

@@ -10,6 +10,7 @@ mod hint;
 mod pump;
 mod receiver;
 mod terminal;
+mod upstream;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use receiver::Receiver;
 use terminal::Terminal;
 
 pub(crate) use hint::HintFlags;
+pub(crate) use upstream::Endpoint;
 
 /// What a client does with a shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,10 +22,13 @@ mod remembered;
 mod roles;
 mod server;
 mod session;
-mod shares;
 mod terminals;
+mod shares;
 mod time;
 mod tls;
+mod web;
+
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -41,6 +44,9 @@ pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;
 pub use server::{RunError, Server};
 pub use tls::TlsError;
+pub use web::{
+    ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket, WebPolicy,
+};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -49,7 +55,24 @@ pub use tls::TlsError;
 pub async fn run(config: Config) -> Result<(), RunError> {
     let address = config.listen;
     raise_descriptor_limit();
-    let server = Server::new(config).await?;
+    until_told(Server::new(config).await?, address).await
+}
+
+/// As [`run`], with a server whose shells run at another endpoint.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run_web(
+    config: Config,
+    upstream: Arc<dyn Upstream>,
+    policy: WebPolicy,
+) -> Result<(), RunError> {
+    let address = config.listen;
+    raise_descriptor_limit();
+    until_told(Server::in_front_of(config, upstream, policy).await?, address).await
+}
+
+async fn until_told(server: Server, address: SocketAddr) -> Result<(), RunError> {
     let failed = |source| RunError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let shutdown = server.shutdown_token();

@@ -25,6 +25,7 @@ mod store;
 mod tags;
 mod terminals;
 mod tokens;
+mod web_shells;
 
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
 pub use account::Account;
@@ -41,3 +42,4 @@ pub use standbys::Standby;
 pub use store::Store;
 pub use terminals::{TERMINAL_SECRETS_MAX, TerminalSecret, TerminalSecretError};
 pub use tokens::{Receipt, StoredAnswer};
+pub use web_shells::{OpenWebShellError, WEB_SHELLS_MAX, WebShellRecord};

@@ -49,6 +49,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "console", include_str!("../migrations/0004_console.sql")),
     (5, "audit and shares", include_str!("../migrations/0005_audit_and_shares.sql")),
     (6, "terminal commands", include_str!("../migrations/0006_terminal_commands.sql")),
+    (7, "web shells", include_str!("../migrations/0007_web_shells.sql")),
 ];
 
 /// The open store. Cheap to clone; all clones share the connections.

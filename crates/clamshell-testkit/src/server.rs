@@ -16,6 +16,9 @@ use crate::{Client, wait::eventually};
 /// How long a server may take to listen; generous, because test machines are shared.
 const START: Duration = Duration::from_secs(60);
 
+/// Log of servers of tests.
+const TEST_LOG: &str = "info,clamshell_server=debug";
+
 /// A `clamshell serve` of this test's own. Dropping it ends the server, every sandbox, and removes the folder.
 #[derive(Debug)]
 pub struct ServerProcess {
@@ -23,6 +26,8 @@ pub struct ServerProcess {
     folder: TempDir,
     child: Option<Child>,
     port: u16,
+    /// The command, and its flag for the folder.
+    command: (&'static str, &'static str),
     extra: Vec<String>,
     /// What it logs.
     log: &'static str,
@@ -42,7 +47,7 @@ impl ServerProcess {
     /// # Errors
     /// When it does not come up.
     pub async fn start_with(binary: &Path, configuration: &str, extra: &[&str]) -> Result<Self> {
-        Self::start_logging(binary, configuration, extra, "info,clamshell_server=debug").await
+        Self::start_command(binary, ("serve", "--data-dir"), configuration, extra, TEST_LOG).await
     }
 
     /// As [`ServerProcess::start`], with the log that servers have by themselves: for measurements.
@@ -50,11 +55,20 @@ impl ServerProcess {
     /// # Errors
     /// When it does not come up.
     pub async fn start_measured(binary: &Path, configuration: &str) -> Result<Self> {
-        Self::start_logging(binary, configuration, &[], "info").await
+        Self::start_command(binary, ("serve", "--data-dir"), configuration, &[], "info").await
     }
 
-    async fn start_logging(
+    /// Starts `binary web` with a folder of its own.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_web(binary: &Path, configuration: &str, extra: &[&str]) -> Result<Self> {
+        Self::start_command(binary, ("web", "--web-dir"), configuration, extra, TEST_LOG).await
+    }
+
+    async fn start_command(
         binary: &Path,
+        command: (&'static str, &'static str),
         configuration: &str,
         extra: &[&str],
         log: &'static str,
@@ -62,7 +76,7 @@ impl ServerProcess {
         let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir()?;
         std::fs::write(folder.path().join("clamshell.toml"), configuration)?;
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, extra, log };
+        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, command, extra, log };
         server.start_again().await?;
         Ok(server)
     }
@@ -150,8 +164,7 @@ impl ServerProcess {
             .open(self.data_dir().join("test-server.log"))?;
         let mut command = Command::new(&self.binary);
         command
-            .arg("serve")
-            .arg("--data-dir")
+            .args([self.command.0, self.command.1])
             .arg(self.data_dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .args(&self.extra)

@@ -10,4 +10,5 @@ mod hosting;
 mod program;
 mod reliability;
 mod terminal;
+mod web;
 mod workspace_files;

@@ -49,12 +49,12 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A page's wish.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PageAsk {
-    pub(super) from: From,
-    pub(super) writes: bool,
+    pub(crate) from: From,
+    pub(crate) writes: bool,
     /// Bytes of output on their way before the page has to tell that it has dealt with some.
-    pub(super) window: Option<u64>,
+    pub(crate) window: Option<u64>,
     /// Other writers are sent away.
-    pub(super) takeover: bool,
+    pub(crate) takeover: bool,
 }
 
 /// Why a page's connection ends.

@@ -70,7 +70,7 @@ struct Page {
 
 /// Where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(crate) enum From {
     /// With a picture of the screen.
     Screen,
     /// Behind the bytes that it has.
@@ -225,6 +225,7 @@ impl State {
             Status::Run {
                 shell_id: shell_id.clone(),
                 offset: self.run_start,
+                end,
                 cols: self.size.0,
                 rows: self.size.1,
             },

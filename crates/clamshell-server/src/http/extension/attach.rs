@@ -99,7 +99,7 @@ pub(super) async fn upgrade(
     Ok(response)
 }
 
-fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {
+pub(super) fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {
     let number = |text: &str| text.parse::<u64>().ok();
     let from = match text.split_once(':') {
         Some(("offset", offset)) => number(offset).map(AttachFrom::Offset),
@@ -113,7 +113,7 @@ fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {
     })
 }
 
-fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> {
+pub(super) fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> {
     let Some(text) = text else { return Ok(None) };
     match text.parse::<u64>() {
         Ok(window) if WINDOW_BYTES.contains(&window) => Ok(Some(window)),
@@ -121,7 +121,7 @@ fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> {
     }
 }
 
-fn flag(query: &[(String, String)], name: &str) -> Result<bool, ApiError> {
+pub(super) fn flag(query: &[(String, String)], name: &str) -> Result<bool, ApiError> {
     match find(query, name) {
         None | Some("false") => Ok(false),
         Some("true" | "") => Ok(true),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use clamshell_domain::{SessionId, ShellId};
+use clamshell_protocol::AttachFrom;
 use clamshell_wire::{AwsError, ErrorCode, query::find, route::RouteError};
 use http::{Response, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -105,6 +106,7 @@ async fn answer(
             web.close(owner, key(first, second)?).await.map_err(refusal)?;
             Ok(response::empty(StatusCode::NO_CONTENT))
         }
+        #[cfg(any())]
         Found::NameShell => {
             let title = title(&ask.body)?;
             let shell = web.name(owner, &key(first, second)?, &title).await.map_err(refusal)?;
@@ -131,18 +133,24 @@ pub(super) async fn attach(
 ) -> Result<Response<Body>, ApiError> {
     let handshake = upgrade::handshake(parts)?;
     let key = key(session_id, shell)?;
-    let wish = attach::Wish::parse(query)?;
     let ask = PageAsk {
-        from: match wish.from {
-            clamshell_protocol::AttachFrom::Offset(offset) => PageFrom::Offset(offset),
-            clamshell_protocol::AttachFrom::End => PageFrom::End,
-            _ => PageFrom::Screen,
+        from: match attach::parse_from(find(query, "from").unwrap_or("screen"))? {
+            AttachFrom::Offset(offset) => PageFrom::Offset(offset),
+            AttachFrom::End => PageFrom::End,
+            AttachFrom::Screen | AttachFrom::Tail(_) => PageFrom::Screen,
         },
-        writes: wish.access == clamshell_protocol::Access::Write,
-        window: wish.window,
-        takeover: wish.takeover,
+        writes: match find(query, "access").unwrap_or("write") {
+            "write" => true,
+            "watch" => false,
+            _ => {
+                let problem = "Member must be one of: [write, watch]";
+                return Err(AwsError::invalid_field("access", problem).into());
+            }
+        },
+        window: attach::parse_window(find(query, "window"))?,
+        takeover: attach::flag(query, "takeover")?,
     };
-    let create = wish.create && ask.writes;
+    let create = attach::flag(query, "create")? && ask.writes;
     let attachable = web.open(caller.principal_arn(), key, create).await.map_err(refusal)?;
     Ok(handshake.accept(app, move |socket| async move {
         attachable.serve(socket, ask, connection.revoked.clone()).await;
@@ -172,7 +180,7 @@ fn refusal(error: WebError) -> ApiError {
             AwsError::new(ErrorCode::ServiceQuotaExceeded, "Too many shells are open: close some").into()
         }
         WebError::Upstream(error) => {
-            AwsError::new(ErrorCode::RuntimeClient, format!("The endpoint refused: {error}")).into()
+            AwsError::new(ErrorCode::RuntimeClientError, format!("The endpoint refused: {error}")).into()
         }
         WebError::Store(error) => ApiError::Store(error),
     }
