@@ -48,5 +48,5 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<String>) -> io::Result<()
 }
 
 fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+    env::var(name).expect("cargo sets its variables for build scripts")
 }

@@ -164,7 +164,7 @@ pub(crate) fn run() -> i32 {
 fn dispatch(command: Command) -> (bool, Result<i32, Failure>) {
     match command {
         Command::Serve(args) => (args.json, serve::run(args)),
-        Command::Web(args) => (false, web::run(*args)),
+        Command::Web(args) => (args.json, web::run(*args)),
         Command::Console(args) => (args.server.json, block_on(console::run(args))),
         Command::Env(args) => (args.is_json(), block_on(env::run(args))),
         Command::Exec(args) => (args.json && !args.it, block_on(exec::run(*args))),

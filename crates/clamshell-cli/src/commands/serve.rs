@@ -110,7 +110,11 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
 }
 
 /// Prints a link to the console once the server answers, to a terminal; elsewhere, a log for instance, it says how to get one.
-async fn announce(data_dir: &Path) {
+pub(crate) async fn announce(data_dir: &Path) {
+    let hint = || match data_dir == local::data_dir(None) {
+        true => eprintln!("`clamshell console` prints a link to the browser console"),
+        false => eprintln!("`clamshell console --data-dir {}` prints a link to the browser console", data_dir.display()),
+    };
     let deadline = Instant::now() + ANNOUNCE_TIMEOUT;
     while Instant::now() < deadline {
         // Of this very process: what an earlier server wrote may still lie there.
@@ -122,12 +126,11 @@ async fn announce(data_dir: &Path) {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     if !std::io::stderr().is_terminal() {
-        eprintln!("`clamshell console` prints a link to the browser console");
-        return;
+        return hint();
     }
     match link(data_dir).await {
         Some(url) => eprintln!("Console, signs in once within ten minutes: {url}"),
-        None => eprintln!("`clamshell console` prints a link to the browser console"),
+        None => hint(),
     }
 }
 

@@ -4,12 +4,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use clamshell_server::{Config, Overrides, UpstreamInfo, WebPolicy};
 use clap::Args;
+use serde_json::json;
 
 use crate::{
     cli::{self, find_or_start},
     client::Client,
     failure::Failure,
-    local, runtimes,
+    local, output, runtimes,
     shell::Endpoint,
     target::Wanted,
 };
@@ -20,7 +21,7 @@ const LISTEN: &str = "127.0.0.1:7879";
 /// Serve a web terminal in front of any endpoint, AWS included
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  clamshell web                                    for the runtime `default` of the local server\n  clamshell web --runtime arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/demo-AbCdE12345\n                                                   for a runtime on AWS, with the default credential chain\n  clamshell web --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n\nIt prints a link that signs you in. `clamshell users --data-dir DIR` adds people, with the directory it names.\nEach user has sessions and shells of their own. Closing a page ends nothing."
+    after_help = "Examples:\n  clamshell web                          for the runtime `default` of the local server\n  clamshell web --runtime arn:aws:bedrock-agentcore:us-west-2:123456789012:runtime/demo-AbCdE12345\n  clamshell web --json                   tell where it listens as one JSON object\n  clamshell web --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n\nFor a runtime on AWS the credentials are those of the default chain.\n`clamshell console --data-dir DIR`, with the directory of the web terminal, prints a link that signs you in;\n`clamshell users create NAME --console-role operator --data-dir DIR` adds people. Each user has sessions and shells of their own.\nClosing a page ends nothing."
 )]
 pub(crate) struct WebArgs {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7879]
@@ -56,6 +57,9 @@ pub(crate) struct WebArgs {
     /// TLS private key, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Once it listens, print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Serves until it is told to stop.
@@ -102,10 +106,26 @@ async fn serve(args: WebArgs, config: Config) -> Result<(), Failure> {
         endpoint: client.target().endpoint.to_string(),
     };
     eprintln!("Shells run at {} in {} ({}).", info.endpoint, info.runtime_name, info.runtime_arn);
+    let web_dir = config.data_dir.clone();
+    let told = json!({ "runtimeArn": info.runtime_arn, "webDir": web_dir.display().to_string() });
     let upstream = Arc::new(Endpoint::new(client, info));
-    clamshell_server::run_web(config, upstream, WebPolicy::default())
-        .await
-        .map_err(|error| Failure::new("the web terminal ended").because_of(&error))
+    let mut served =
+        std::pin::pin!(clamshell_server::run_web(config, upstream, WebPolicy::default()));
+    let announced = async {
+        super::serve::announce(&web_dir).await;
+        let listens = local::running(&web_dir).await.ok().flatten();
+        if let (true, Some(listens)) = (args.json, listens) {
+            let mut told = told;
+            told["endpoint"] = json!(listens.endpoint);
+            told["success"] = json!(true);
+            output::print_json(&told);
+        }
+    };
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = announced => served.await,
+    };
+    ended.map_err(|error| Failure::new("the web terminal ended").because_of(&error))
 }
 
 /// A runtime's id is its name and ten characters.

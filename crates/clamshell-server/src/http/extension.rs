@@ -95,7 +95,7 @@ pub(super) async fn handle(
     if found == Found::WriteFile && app.web.is_none() {
         return files::write(app, parts, body, &asked, &query, first).await;
     }
-    if found == Found::Events {
+    if found == Found::Events && app.web.is_none() {
         let (caller, connection) = auth::authenticate_connection(app, &parts, &asked).await?;
         return super::events::open(app, caller, connection, &query);
     }

@@ -93,26 +93,32 @@ pub(super) async fn close(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resul
 }
 
 pub(super) async fn rename(ask: &Ask<'_>, session_id: &str, shell: &str) -> Result<Response<Body>, ApiError> {
+    let title = title(&ask.body)?;
+    let session = ask.session(session_id).await?;
+    let shell_id = shell_id(shell)?;
+    let shell = session.shell(&shell_id).await?.ok_or(ApiError::ShellNotFound)?;
+    let title = (!title.is_empty()).then_some(title.as_str());
+    ask.app.store.put_shell_title(session.key(), &shell_id, title, ask.app.now_ms()).await?;
+    session.set_title(shell_id.as_str(), title);
+    ask.app.events.hints.shells(session.key());
+    Ok(response::json(StatusCode::OK, &view(ask.app, &session, &shell)))
+}
+
+/// The name that a person gives to a shell, from the body of the call.
+pub(super) fn title(body: &[u8]) -> Result<String, ApiError> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Rename {
         title: String,
     }
-    let Rename { title } = serde_json::from_slice(&ask.body)
+    let Rename { title } = serde_json::from_slice(body)
         .map_err(|_| AwsError::cannot_parse("The body is not an object with a title"))?;
     let title = title.trim();
     if title.chars().count() > TITLE_CHARS_MAX || title.chars().any(is_deceptive) {
         let rule = "Member must have at most 100 characters, none of which controls a terminal";
         return Err(AwsError::invalid_field("title", rule).into());
     }
-    let session = ask.session(session_id).await?;
-    let shell_id = shell_id(shell)?;
-    let shell = session.shell(&shell_id).await?.ok_or(ApiError::ShellNotFound)?;
-    let title = (!title.is_empty()).then_some(title);
-    ask.app.store.put_shell_title(session.key(), &shell_id, title, ask.app.now_ms()).await?;
-    session.set_title(shell_id.as_str(), title);
-    ask.app.events.hints.shells(session.key());
-    Ok(response::json(StatusCode::OK, &view(ask.app, &session, &shell)))
+    Ok(title.to_owned())
 }
 
 /// Control characters, and those that turn the direction of a line or hide in it.

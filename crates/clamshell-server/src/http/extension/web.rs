@@ -9,7 +9,7 @@ use clamshell_wire::{AwsError, ErrorCode, query::find, route::RouteError};
 use http::{Response, StatusCode, request::Parts};
 use serde_json::{Value, json};
 
-use super::{Ask, Found, attach, parse_session_id, shell_id};
+use super::{Ask, Found, attach, parse_session_id, shell_id, shells};
 use crate::{
     app::App,
     connections::Connection,
@@ -22,9 +22,6 @@ use crate::{
     time::rfc3339,
     web::{PageAsk, PageFrom, Web, WebError, WebShell},
 };
-
-/// Longest name of a shell, in characters.
-const TITLE_CHARS_MAX: usize = 100;
 
 /// The calls that are the same wherever shells run.
 fn is_general(found: Found) -> bool {
@@ -106,9 +103,8 @@ async fn answer(
             web.close(owner, key(first, second)?).await.map_err(refusal)?;
             Ok(response::empty(StatusCode::NO_CONTENT))
         }
-        #[cfg(any())]
-        Found::NameShell => {
-            let title = title(&ask.body)?;
+        Found::RenameShell => {
+            let title = shells::title(&ask.body)?;
             let shell = web.name(owner, &key(first, second)?, &title).await.map_err(refusal)?;
             Ok(response::json(StatusCode::OK, &view(web, &shell)))
         }
@@ -159,18 +155,6 @@ pub(super) async fn attach(
 
 fn key(session_id: &str, shell: &str) -> Result<(SessionId, ShellId), ApiError> {
     Ok((parse_session_id(session_id)?, shell_id(shell)?))
-}
-
-fn title(body: &[u8]) -> Result<String, ApiError> {
-    let wrong = || AwsError::invalid_field("title", "Member must be text of at most 100 characters");
-    let body: Value = serde_json::from_slice(body).map_err(|_| wrong())?;
-    let title = find_text(&body, "title").ok_or_else(wrong)?.trim();
-    let fits = title.chars().count() <= TITLE_CHARS_MAX && !title.chars().any(char::is_control);
-    if fits { Ok(title.to_owned()) } else { Err(wrong().into()) }
-}
-
-fn find_text<'a>(body: &'a Value, name: &str) -> Option<&'a str> {
-    body.get(name).and_then(Value::as_str)
 }
 
 fn refusal(error: WebError) -> ApiError {
