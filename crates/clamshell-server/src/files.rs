@@ -174,7 +174,7 @@ pub(crate) struct Entry {
 impl Entry {
     fn of(name: &[u8], stat: &Stat) -> Self {
         let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-        let nanoseconds = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let nanoseconds = stat.st_mtime_nsec;
         Self {
             name: name.to_vec(),
             kind: Kind::of(stat),

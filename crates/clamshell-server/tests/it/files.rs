@@ -181,8 +181,8 @@ async fn what_leads_out_or_is_no_file_is_refused_in_words() {
     let path = format!("/clamshell/v1/sessions/{SESSION}/files/content?pathBase64={encoded}");
     let odd = client.request("GET", &path, &[], &[]).await.unwrap();
     assert_eq!((odd.status.as_u16(), &odd.body[..]), (200, &b"y"[..]));
-    let other = format!("/clamshell/v1/sessions/no-such-session-0000000000000000000001/files");
-    let reply = client.request("GET", &other, &[], &[]).await.unwrap();
+    let other = "/clamshell/v1/sessions/no-such-session-0000000000000000000001/files";
+    let reply = client.request("GET", other, &[], &[]).await.unwrap();
     assert_eq!((reply.status.as_u16(), reply.json()["message"].as_str()), (404, Some("Session not found")));
 }
 
