@@ -42,8 +42,9 @@ it("says sizes in units of 1024", () => {
 });
 
 it("says shares, numbers and times", () => {
-  expect([percent(undefined), percent(0), percent(0.034), percent(0.0996), percent(1.5)]).toEqual([
+  expect([percent(undefined), percent(0), percent(0.0004), percent(0.034), percent(0.0996), percent(1.5)]).toEqual([
     "–",
+    "0 %",
     "0 %",
     "3.4 %",
     "10 %",

@@ -72,7 +72,7 @@ export function bytes(count: number | undefined): string {
 export function percent(share: number | undefined): string {
   if (share === undefined || !Number.isFinite(share)) return NOTHING;
   const value = share * 100;
-  return `${value >= 9.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)} %`;
+  return `${value >= 9.95 || value < 0.05 ? value.toFixed(0) : value.toFixed(1)} %`;
 }
 
 /** A number and its noun: `1 session`, `3 sessions`. */

@@ -20,6 +20,7 @@ export function Frame(props: {
   const { me, current } = props;
   const [open, setOpen] = useState(false);
   const main = useRef<HTMLElement>(null);
+  const side = useRef<HTMLElement>(null);
   const bleed = current === "terminal";
 
   useEffect(() => {
@@ -30,6 +31,7 @@ export function Frame(props: {
     if (!open) return;
     const onKey = (event: KeyboardEvent) => event.key === "Escape" && setOpen(false);
     addEventListener("keydown", onKey);
+    side.current?.querySelector("a")?.focus();
     return () => removeEventListener("keydown", onKey);
   }, [open]);
 
@@ -73,7 +75,7 @@ export function Frame(props: {
         </button>
       </header>
       <Lost />
-      <nav class="side" id="menu" aria-label="Views">
+      <nav class="side" id="menu" aria-label="Views" ref={side}>
         {GROUPS.map((group) => (
           <Group
             key={group}
