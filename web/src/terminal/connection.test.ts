@@ -239,14 +239,17 @@ describe("a failed handshake", () => {
     expect(bench.did().at(-1)).toBe("connect screen");
   });
 
-  it("five times at the start is the end", () => {
+  it.each<[Probe, string]>([
+    [{ kind: "gone" }, "Failed: the shell could not be started"],
+    [{ kind: "unreachable" }, "Failed: the server did not answer"],
+  ])("five times at the start is the end: %j", (probe, words) => {
     const bench = new Bench({ create: true });
     for (let attempt = 0; attempt < 6; attempt += 1) {
       bench.closed(1006);
-      bench.probed({ kind: "gone" });
+      bench.probed(probe);
       bench.pass(15_000);
     }
-    expect(describeState(bench.machine.state)).toBe("Failed: the server did not answer");
+    expect(describeState(bench.machine.state)).toBe(words);
     bench.did();
     bench.take(bench.machine.retry(bench.now));
     expect(bench.did().at(-1)).toBe("connect screen create");

@@ -103,6 +103,8 @@ export class Connection {
   #create: boolean;
   #takeover: boolean;
   #wasConfirmed = false;
+  /** The server answers, and yet there is no shell. */
+  #notStarted = false;
   #attempts = 0;
   #retryAt = 0;
   #since = 0;
@@ -241,6 +243,7 @@ export class Connection {
         if (this.#create) return this.#lost(now);
         return this.#finish({ name: "ended", code: probe.code, reason: probe.reason });
       case "gone":
+        this.#notStarted = this.#create;
         if (this.#create) return this.#lost(now);
         return this.#finish({ name: "ended", code: undefined, reason: "the shell or its session is gone" });
       case "refused":
@@ -250,6 +253,7 @@ export class Connection {
         if (this.#offset !== undefined && probe.endOffset < this.#offset) this.#offset = undefined;
         return this.#lost(now);
       case "unreachable":
+        this.#notStarted = false;
         return this.#lost(now);
     }
   }
@@ -554,7 +558,8 @@ export class Connection {
     this.#attempts += 1;
     const most = this.#wasConfirmed ? ATTEMPTS_MAX : FIRST_ATTEMPTS_MAX;
     if (this.#attempts > most) {
-      return this.#finish({ name: "failed", reason: "the server did not answer" });
+      const reason = this.#notStarted ? "the shell could not be started" : "the server did not answer";
+      return this.#finish({ name: "failed", reason });
     }
     const effects: Effect[] = [];
     if (this.#input.bytes > OFFLINE_BYTES_MAX) {
