@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Connection, describeState, type Effect, type Options, type Probe, type State } from "./connection";
+import { Connection } from "./connection";
+import { describeState, type Effect, type Options, type Probe, type State } from "./effects";
 
 const OPTIONS: Options = { access: "write", create: false, random: () => 0.5 };
 const encode = (text: string) => new TextEncoder().encode(text);

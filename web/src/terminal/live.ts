@@ -5,8 +5,8 @@
 import { effect, type Signal, signal } from "@preact/signals";
 import { ask } from "../components/dialog";
 import { colors, terminalFontSize } from "../components/preferences";
-import type { State } from "./connection";
 import { controlOf } from "./control";
+import type { State } from "./effects";
 import type { Pane } from "./layout";
 import type { Link } from "./sanitize";
 import { Screen } from "./screen";

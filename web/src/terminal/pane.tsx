@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { SignedIn } from "../api/me";
 import { closeForGood, detach, download, nameOf, perform, rename, startAnew } from "./actions";
-import { describeState } from "./connection";
+import { describeState } from "./effects";
 import { focus, type Pane } from "./layout";
 import type { LiveTerminal } from "./live";
 import { arrange, liveOf } from "./store";

@@ -1,6 +1,7 @@
 /** A simulated server with a log cuts connections wherever it likes: what is shown must be the log, once and whole. */
 import { expect, it } from "vitest";
-import { Connection, type Effect } from "./connection";
+import { Connection } from "./connection";
+import type { Effect } from "./effects";
 import { seeded } from "./seeded.test-support";
 
 const LOG_BYTES = 20_000;

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { State } from "./connection";
+import type { State } from "./effects";
 import { attachUrl, monotonicClock, ShellSocket, type Sink } from "./socket";
 
 const ADDRESS = { runtime: "arn:a/b", qualifier: "DEFAULT", session: "s 1", shell: "x" };

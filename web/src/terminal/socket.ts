@@ -1,14 +1,8 @@
 /** Drives a {@link Connection} with the browser's WebSocket, timers and events. */
 import { API, ApiError, call } from "../api/client";
 import type { Shell } from "../api/types";
-import {
-  type Effect,
-  Connection as Machine,
-  type Options,
-  type Probe,
-  type State,
-  type Wish,
-} from "./connection";
+import { Connection as Machine } from "./connection";
+import type { Effect, Options, Probe, State, Wish } from "./effects";
 
 /** Which shell, and as whom. */
 export interface ShellAddress {

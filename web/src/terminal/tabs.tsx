@@ -3,7 +3,7 @@
 import type { SignedIn } from "../api/me";
 import { terminalFontSize } from "../components/preferences";
 import { detach, focusSoon, nameOf, panel, perform, setGrid } from "./actions";
-import { describeState } from "./connection";
+import { describeState } from "./effects";
 import { activeTab, GRIDS, movePane, moveTab, show, type Tab } from "./layout";
 import { arrange, layout, liveOf } from "./store";
 
