@@ -99,6 +99,21 @@ describe("the stream of events", () => {
     release();
   });
 
+  it("says so when this person may not watch, and does not ask for ever", async () => {
+    vi.stubGlobal("fetch", async (path: string) =>
+      path.includes("/events")
+        ? Response.json({ message: "not authorized" }, { status: 403 })
+        : Response.json({ signedIn: true }),
+    );
+    const release = want(["sessions"]);
+    await vi.advanceTimersByTimeAsync(1);
+    FakeSource.last.onerror?.();
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(connection.value).toBe("refused");
+    expect(FakeSource.all).toHaveLength(1);
+    release();
+  });
+
   it("passes over what is no JSON, and what an older stream still says", async () => {
     const release = want(["sessions"]);
     await vi.advanceTimersByTimeAsync(1);
@@ -122,6 +137,10 @@ describe("the stream of events", () => {
     stop();
     expect(sessions.value).toBeNull();
     expect(FakeSource.last.closed).toBe(true);
+    // And begins anew with the next.
+    stop = startEvents();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(FakeSource.all.map((source) => source.closed)).toEqual([true, false]);
     release();
   });
 });

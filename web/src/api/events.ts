@@ -4,14 +4,14 @@
  */
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { API } from "./client";
-import { noticeRefusal } from "./me";
+import { API, ApiError, send } from "./client";
+import { me, noticeRefusal } from "./me";
 import { apply, EMPTY, EVENT_NAMES, type Known, type Topic } from "./reducer";
 import type { Samples } from "./samples";
 import type { AuditRecord, RuntimeSummary, Session, Shell } from "./types";
 
-/** Whether updates come: not asked for, being opened, live, or interrupted. */
-export const connection = signal<"off" | "connecting" | "live" | "lost">("off");
+/** Whether updates come: not asked for, being opened, live, interrupted, or not allowed to this person. */
+export const connection = signal<"off" | "connecting" | "live" | "lost" | "refused">("off");
 
 /** Sessions by {@link sessionKey}; null until the first snapshot. */
 export const sessions = signal<ReadonlyMap<string, Session> | null>(null);
@@ -35,6 +35,8 @@ const wanted = new Map<Topic, number>();
 let source: EventSource | null = null;
 let openTopics = "";
 let attempts = 0;
+/** True when the last stream was opened before it broke. */
+let everOpened = false;
 let timer: ReturnType<typeof setTimeout> | undefined;
 let running = false;
 
@@ -53,6 +55,9 @@ export function startEvents(): () => void {
     removeEventListener("online", wake);
     document.removeEventListener("visibilitychange", onVisible);
     close();
+    // The next person's page begins anew, with the topics that it wants.
+    openTopics = "";
+    attempts = 0;
     connection.value = "off";
     show(EMPTY);
   };
@@ -108,7 +113,9 @@ function connect(): void {
   if (connection.value !== "lost") connection.value = "connecting";
   const opened = new EventSource(`${API}/events?topics=${openTopics}`);
   source = opened;
+  everOpened = false;
   opened.onopen = () => {
+    everOpened = true;
     attempts = 0;
     connection.value = "live";
   };
@@ -129,19 +136,41 @@ function connect(): void {
   }
 }
 
-/** An EventSource does not tell why it failed: the question who is here shows whether the login has ended. */
+/**
+ * An EventSource does not tell why it failed: the question who is here shows whether the login has ended, and a stream
+ * that was never opened is asked for once more in a way that tells.
+ */
 function retry(): void {
   close();
   connection.value = "lost";
+  const neverOpened = !everOpened;
   const most = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** attempts);
   attempts += 1;
   timer = setTimeout(
     async () => {
       await noticeRefusal();
+      if (!running) return;
+      if (neverOpened && (await isRefused())) {
+        // A change of topics, or the page's next start, tries again.
+        if (running && me.value?.signedIn === true) connection.value = "refused";
+        return;
+      }
       connect();
     },
     most / 2 + (Math.random() * most) / 2,
   );
+}
+
+async function isRefused(): Promise<boolean> {
+  const stop = new AbortController();
+  try {
+    await send("GET", `${API}/events?topics=${openTopics}`, { signal: stop.signal });
+    return false;
+  } catch (cause) {
+    return cause instanceof ApiError && cause.status === 403;
+  } finally {
+    stop.abort();
+  }
 }
 
 function close(): void {

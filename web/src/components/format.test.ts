@@ -42,14 +42,14 @@ it("says sizes in units of 1024", () => {
 });
 
 it("says shares, numbers and times", () => {
-  expect([percent(undefined), percent(0), percent(0.0004), percent(0.034), percent(0.0996), percent(1.5)]).toEqual([
-    "–",
-    "0 %",
-    "0 %",
-    "3.4 %",
-    "10 %",
-    "150 %",
-  ]);
+  expect([
+    percent(undefined),
+    percent(0),
+    percent(0.0004),
+    percent(0.034),
+    percent(0.0996),
+    percent(1.5),
+  ]).toEqual(["–", "0 %", "0 %", "3.4 %", "10 %", "150 %"]);
   expect([count(1, "line"), count(50_000, "line")]).toEqual(["1 line", "50,000 lines"]);
   const date = new Date(2026, 0, 2, 3, 4, 5);
   expect(when(date.toISOString())).toBe("2026-01-02 03:04:05");

@@ -144,7 +144,8 @@ function Count(props: { readonly name: ViewName }) {
 function Lost() {
   const state = connection.value;
   return (
-    <div class="banner" role="status" hidden={state !== "lost"}>
+    <div class="banner" role="status" hidden={state !== "lost" && state !== "refused"}>
+      {state === "refused" && "You may not watch this server (clamshell:Events): lists stay empty here."}
       {state === "lost" && "Connection to the server lost, retrying. What you see may be old."}
     </div>
   );
