@@ -113,7 +113,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<i32, Failure> {
 pub(crate) async fn announce(data_dir: &Path) {
     let hint = || match data_dir == local::data_dir(None) {
         true => eprintln!("`clamshell console` prints a link to the browser console"),
-        false => eprintln!("`clamshell console --data-dir {}` prints a link to the browser console", data_dir.display()),
+        false => eprintln!(
+            "`clamshell console --data-dir {}` prints a link to the browser console",
+            data_dir.display()
+        ),
     };
     let deadline = Instant::now() + ANNOUNCE_TIMEOUT;
     while Instant::now() < deadline {

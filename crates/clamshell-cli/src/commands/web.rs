@@ -109,8 +109,7 @@ async fn serve(args: WebArgs, config: Config) -> Result<(), Failure> {
     let web_dir = config.data_dir.clone();
     let told = json!({ "runtimeArn": info.runtime_arn, "webDir": web_dir.display().to_string() });
     let upstream = Arc::new(Endpoint::new(client, info));
-    let mut served =
-        std::pin::pin!(clamshell_server::run_web(config, upstream, WebPolicy::default()));
+    let mut served = std::pin::pin!(clamshell_server::run_web(config, upstream, WebPolicy::default()));
     let announced = async {
         super::serve::announce(&web_dir).await;
         let listens = local::running(&web_dir).await.ok().flatten();

@@ -1,5 +1,7 @@
 //! `clamshell web` in front of a real server: what its users see, and what they do not notice.
 
+#![expect(clippy::panic, reason = "what should not come fails the test")]
+
 use std::{path::Path, time::Duration};
 
 use clamshell_term::{frame::ShellFrame, status::Status};
@@ -10,7 +12,8 @@ use serde_json::{Value, json};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_clamshell");
 const SESSION: &str = "web-session-of-the-tests-000000000001";
 /// A line of the counter that most tests run.
-const COUNT: &str = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo \"line-$i.\"; sleep 0.02; done; echo all''done\n";
+const COUNT: &str =
+    "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo \"line-$i.\"; sleep 0.02; done; echo all''done\n";
 
 struct Scene {
     upstream: ServerProcess,
@@ -31,7 +34,8 @@ async fn scene(configuration: &str) -> Scene {
 /// Attaches and reads what is said before the output: the first offset and that of the run.
 async fn attach(client: &Client, shell: &str, query: &str) -> (ShellSocket, u64, u64) {
     let mut socket = client.attach(SESSION, shell, &format!("window=262144&{query}")).await.unwrap();
-    let ShellEvent::Status(Status::Confirmed { offset: Some(offset), .. }) = socket.next().await.unwrap() else {
+    let ShellEvent::Status(Status::Confirmed { offset: Some(offset), .. }) = socket.next().await.unwrap()
+    else {
         panic!("no confirmation");
     };
     let ShellEvent::Status(Status::Run { offset: run, .. }) = socket.next().await.unwrap() else {
@@ -192,7 +196,8 @@ async fn e2e_web_tells_how_a_shell_ended_and_closes_those_that_are_left() {
 async fn e2e_web_keeps_users_apart_and_lets_one_write_at_a_time_when_asked() {
     let Scene { client, upstream: _upstream, web: _web } = scene("").await;
     let mut mine = open(&client, "mine").await;
-    let made = client.request("POST", "/clamshell/v1/keys", &[], br#"{"userName":"eve"}"#).await.unwrap().json();
+    let made =
+        client.request("POST", "/clamshell/v1/keys", &[], br#"{"userName":"eve"}"#).await.unwrap().json();
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
     let credentials = Credentials {
         access_key_id: text("accessKeyId"),
@@ -220,12 +225,12 @@ async fn e2e_web_keeps_users_apart_and_lets_one_write_at_a_time_when_asked() {
     let seen = watcher.read_until("from-the-writer\r\n").await.unwrap();
     assert!(!String::from_utf8_lossy(&seen).contains("watcher"), "{}", tail(&seen));
     let (mut second, ..) = attach(&client, "mine", "from=end&takeover=true").await;
-    loop {
-        match mine.next().await.unwrap() {
-            ShellEvent::Closed(code) => break assert_eq!(code, 4000),
-            _ => {}
+    let code = loop {
+        if let ShellEvent::Closed(code) = mine.next().await.unwrap() {
+            break code;
         }
-    }
+    };
+    assert_eq!(code, 4000);
     second.input(b"echo still-''there\n").await.unwrap();
     second.read_until("still-there\r\n").await.unwrap();
 }

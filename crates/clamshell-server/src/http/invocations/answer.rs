@@ -169,11 +169,7 @@ impl Answer {
         }
     }
 
-    fn cut(
-        &mut self,
-        cx: &mut Context<'_>,
-        cut: Cut,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn std::error::Error + Send + Sync>>>> {
+    fn cut(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         tracing::debug!(reason = %cut, sent = self.sent, "answer of an agent was cut off");
         if self.tells {
             self.over = true;
@@ -188,9 +184,12 @@ impl Answer {
     }
 }
 
+/// What cuts the client's connection.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
