@@ -21,14 +21,14 @@ use crate::{
     connections::Connections,
     console::Console,
     control::Control,
+    events::Events,
     files::Uploads,
     http::{ApiError, ControlError, PolicyCache, RequestIds, Spool},
-    events::Events,
     logs::Logs,
     remembered::Remembered,
     session::Registry,
-    web::Web,
     shares::Shares,
+    web::Web,
 };
 
 /// A secret looked up is used this long without asking the store again; a key disabled through this

@@ -41,7 +41,11 @@ impl Connections {
         let mut all = self.lock();
         let entry = all.entry(key.clone()).or_default();
         entry.open += 1;
-        Connection { counted: Some((self.clone(), key.clone())), _login: None, revoked: entry.revoked.clone() }
+        Connection {
+            counted: Some((self.clone(), key.clone())),
+            _login: None,
+            revoked: entry.revoked.clone(),
+        }
     }
 
     /// A connection of credentials that end when `revoked` is cancelled.

@@ -22,8 +22,8 @@ mod remembered;
 mod roles;
 mod server;
 mod session;
-mod terminals;
 mod shares;
+mod terminals;
 mod time;
 mod tls;
 mod web;
@@ -44,9 +44,7 @@ pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;
 pub use server::{RunError, Server};
 pub use tls::TlsError;
-pub use web::{
-    ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket, WebPolicy,
-};
+pub use web::{ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket, WebPolicy};
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -62,11 +60,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run_web(
-    config: Config,
-    upstream: Arc<dyn Upstream>,
-    policy: WebPolicy,
-) -> Result<(), RunError> {
+pub async fn run_web(config: Config, upstream: Arc<dyn Upstream>, policy: WebPolicy) -> Result<(), RunError> {
     let address = config.listen;
     raise_descriptor_limit();
     until_told(Server::in_front_of(config, upstream, policy).await?, address).await

@@ -130,13 +130,13 @@ impl Web {
                 return Err(WebError::NotFound);
             }
         }
-        self.store.open_web_shell(&key.0, &key.1, owner, self.clock.now_ms()).await.map_err(
-            |error| match error {
+        self.store.open_web_shell(&key.0, &key.1, owner, self.clock.now_ms()).await.map_err(|error| {
+            match error {
                 OpenWebShellError::NotYours => WebError::NotFound,
                 OpenWebShellError::TooMany => WebError::TooMany,
                 OpenWebShellError::Store(error) => WebError::Store(error),
-            },
-        )?;
+            }
+        })?;
         let mut connected = self.lock();
         if let Some(shell) = connected.get(&key)
             && shell.standing().1.is_none()

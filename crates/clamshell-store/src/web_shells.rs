@@ -66,12 +66,13 @@ impl Store {
         now_ms: u64,
     ) -> Result<(), OpenWebShellError> {
         let mut tx = self.write().await?;
-        let others = sqlx::query("SELECT COUNT(*) AS rows FROM web_shells WHERE session_id = $1 AND owner <> $2")
-            .bind(session_id.as_str())
-            .bind(owner)
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+        let others =
+            sqlx::query("SELECT COUNT(*) AS rows FROM web_shells WHERE session_id = $1 AND owner <> $2")
+                .bind(session_id.as_str())
+                .bind(owner)
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(StoreError::from)?;
         if Columns::new(TABLE, &others).number::<i64>("rows")? > 0 {
             return Err(OpenWebShellError::NotYours);
         }

@@ -76,7 +76,8 @@ impl ServerProcess {
         let folder = tempfile::Builder::new().prefix("clamshell-test-").tempdir()?;
         std::fs::write(folder.path().join("clamshell.toml"), configuration)?;
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut server = Self { binary: binary.to_owned(), folder, child: None, port: 0, command, extra, log };
+        let mut server =
+            Self { binary: binary.to_owned(), folder, child: None, port: 0, command, extra, log };
         server.start_again().await?;
         Ok(server)
     }

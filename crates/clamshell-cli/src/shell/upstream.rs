@@ -77,12 +77,8 @@ impl Upstream for Endpoint {
                 Err(RequestError::Refused(refusal)) => {
                     Err(UpstreamError::Refused { message: refusal.text() })
                 }
-                Err(RequestError::Unreachable(message)) => {
-                    Err(UpstreamError::Closed { code: None, message })
-                }
-                Err(RequestError::Local(failure)) => {
-                    Err(UpstreamError::Refused { message: text(&failure) })
-                }
+                Err(RequestError::Unreachable(message)) => Err(UpstreamError::Closed { code: None, message }),
+                Err(RequestError::Local(failure)) => Err(UpstreamError::Refused { message: text(&failure) }),
             }
         })
     }

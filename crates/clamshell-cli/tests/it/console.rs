@@ -29,11 +29,8 @@ fn fed(data_dir: &Path, args: &[&str], input: &str) -> Ended {
 
 /// Signs in as the page does.
 async fn sign_in(endpoint: &str, body: &Value) -> Reply {
-    let nobody = Credentials {
-        access_key_id: String::new(),
-        secret_access_key: String::new(),
-        session_token: None,
-    };
+    let nobody =
+        Credentials { access_key_id: String::new(), secret_access_key: String::new(), session_token: None };
     let client = Client::new(endpoint, "", "", nobody);
     let headers = [
         ("host", client.authority.clone()),

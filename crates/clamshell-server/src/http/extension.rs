@@ -1,9 +1,9 @@
 //! The extension API below `/clamshell/v1/`, see `docs/api.md`.
 
 mod attach;
+mod audit;
 mod console;
 mod files;
-mod audit;
 mod keys;
 pub(super) mod logs;
 mod oidc;
@@ -113,7 +113,8 @@ pub(super) async fn handle(
         | Found::OidcStart
         | Found::OidcCallback
         | Found::Health
-        | Found::Attach | Found::WriteFile => Err(ApiError::Internal("route was served before")),
+        | Found::Attach
+        | Found::WriteFile => Err(ApiError::Internal("route was served before")),
         Found::Server => server(&ask).await,
         Found::Doctor => {
             let diagnosis = crate::server::diagnosis(app.registry.drivers(), &app.config).await;

@@ -368,12 +368,16 @@ impl Shell {
                 self.change(|state| state.on_output(format!("\x1b[2m[{plain}]\x1b[22m\r\n").as_bytes()));
             }
             Ok(ShellFrame::Status(json)) => match Status::parse(json) {
-                Ok(Status::Exited { code, signal }) => return Some(Over::Ended(End::Exited { code, signal })),
+                Ok(Status::Exited { code, signal }) => {
+                    return Some(Over::Ended(End::Exited { code, signal }));
+                }
                 // An error of the service: another connection may do better.
                 Ok(Status::Failed { message }) => return Some(Over::Closed(None, message)),
                 _ => {}
             },
-            Ok(ShellFrame::Close) => return Some(Over::Closed(Some(1001), "upstream is shutting down".to_owned())),
+            Ok(ShellFrame::Close) => {
+                return Some(Over::Closed(Some(1001), "upstream is shutting down".to_owned()));
+            }
             Ok(
                 ShellFrame::Stdin(_)
                 | ShellFrame::Resize { .. }

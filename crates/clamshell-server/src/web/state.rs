@@ -288,7 +288,11 @@ impl State {
 
     /// All other writers go: this page takes the shell over. Gives their numbers.
     pub(super) fn others(&self, id: u64) -> Vec<u64> {
-        self.pages.iter().filter(|(other, page)| **other != id && page.writes).map(|(other, _)| *other).collect()
+        self.pages
+            .iter()
+            .filter(|(other, page)| **other != id && page.writes)
+            .map(|(other, _)| *other)
+            .collect()
     }
 }
 

@@ -169,7 +169,9 @@ async fn every_operation_is_refused_to_a_user_without_a_policy() {
         let reply = strange.signed(&nobody).send(&server.client).await;
         assert_eq!(reply.status, 403, "{}", operation.name());
     }
-    for (method, template) in EXTENSION_ROUTES.iter().filter(|(_, path)| *path != "/health" && !is_own_matter(path)) {
+    for (method, template) in
+        EXTENSION_ROUTES.iter().filter(|(_, path)| *path != "/health" && !is_own_matter(path))
+    {
         let path = template
             .replace("{sessionId}", SESSION)
             .replace("{shellId}", "build")

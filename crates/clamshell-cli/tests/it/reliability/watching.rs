@@ -40,7 +40,9 @@ impl Stream {
             }
             true
         };
-        tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{wanted:?} not in {}", self.text))
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("{wanted:?} not in {}", self.text))
     }
 }
 

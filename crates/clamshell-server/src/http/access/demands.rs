@@ -230,7 +230,9 @@ async fn of_extension(
         Ext::ShowSession | Ext::RemoveSession | Ext::ListShells | Ext::ShowShell | Ext::CloseShell => {
             vec![own(session_target(app, parts).await?)]
         }
-        Ext::ShowRuntimeTerminal | Ext::RemoveRuntimeTerminal => vec![own(vec![terminal_target(app, first).await?])],
+        Ext::ShowRuntimeTerminal | Ext::RemoveRuntimeTerminal => {
+            vec![own(vec![terminal_target(app, first).await?])]
+        }
         // Whoever chooses the command can have it print its secrets.
         Ext::PutRuntimeTerminal => {
             let mut demands = vec![own(vec![terminal_target(app, first).await?])];
@@ -249,7 +251,10 @@ async fn of_extension(
         Ext::MakeFolder => vec![Demand::new("clamshell:WriteFile", session_target(app, parts).await?)],
         Ext::MoveFile => {
             let target = session_target(app, parts).await?;
-            vec![Demand::new("clamshell:WriteFile", target.clone()), Demand::new("clamshell:RemoveFile", target)]
+            vec![
+                Demand::new("clamshell:WriteFile", target.clone()),
+                Demand::new("clamshell:RemoveFile", target),
+            ]
         }
         // What AWS's API does as well is not to be had around a policy that denies it there.
         Ext::StopSession => {

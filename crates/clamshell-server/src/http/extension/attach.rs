@@ -77,7 +77,8 @@ pub(super) async fn upgrade(
     // Whoever paces the server paces the program as well: else a flood would fill the log while little is shown, and
     // the end of it, or the answer to Ctrl+C, would come long after.
     let lead_bytes_max = window.filter(|_| access == Access::Write).map(|_| LEAD_BYTES_MAX);
-    let ask = |create| Request::Shell { shell_id: shell_id.to_string(), create, from, access, lead_bytes_max };
+    let ask =
+        |create| Request::Shell { shell_id: shell_id.to_string(), create, from, access, lead_bytes_max };
     let (reply, guest) = terminals::open(app, &compute.guest, spec, settings, ask).await?;
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
@@ -117,7 +118,10 @@ pub(super) fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> 
     let Some(text) = text else { return Ok(None) };
     match text.parse::<u64>() {
         Ok(window) if WINDOW_BYTES.contains(&window) => Ok(Some(window)),
-        _ => Err(AwsError::invalid_field("window", "Member must be a number between 65536 and 16777216").into()),
+        _ => {
+            Err(AwsError::invalid_field("window", "Member must be a number between 65536 and 16777216")
+                .into())
+        }
     }
 }
 
