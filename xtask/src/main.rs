@@ -17,6 +17,8 @@ commands:
           us and our peers in turn, as ratios; groups: create commands echo bulk reattach memory start
   bench hosting [GROUP...]
           what a hosted agent costs beyond the agent itself; groups: invoke rate payload wake unpack
+  bench console [GROUP...]
+          the console's page in Chromium against a bare relay; groups: size paint echo bulk watchers
   check   format, lints, house rules, tests, and dependencies when cargo-deny is installed
   codegen [--check] [--models DIR]
           shapes, types and docs/operations.md from the public service models
