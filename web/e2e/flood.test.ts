@@ -1,0 +1,83 @@
+/** Output without end, and much of it: the page answers, and nothing is lost. */
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { LACKING } from "./lacking";
+import { type Api, Server } from "./server";
+import { startBrowser, Terminal, window } from "./terminal";
+import { until } from "./until";
+
+/** How long the page may be busy at a stretch. */
+const BUSY_MS_MAX = 500;
+
+describe.skipIf(LACKING)("flood", () => {
+  let server: Server;
+  let browser: Browser;
+  let api: Api;
+  let context: BrowserContext;
+  let page: Page;
+  let terminal: Terminal;
+  beforeAll(async () => {
+    server = await Server.start();
+    browser = await startBrowser();
+    api = await server.login();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.remove();
+  });
+  beforeEach(async () => {
+    ({ context, page } = await window(browser, api));
+    terminal = await Terminal.open(page, api);
+  });
+  afterEach(async () => {
+    await context.close();
+  });
+
+  /** Measures, within the page, the longest time between two turns of its timers; call the result to end. */
+  async function watchTurns(): Promise<() => Promise<number>> {
+    await page.evaluate(() => {
+      let [last, longest] = [performance.now(), 0];
+      setInterval(() => {
+        const now = performance.now();
+        longest = Math.max(longest, now - last);
+        last = now;
+        document.documentElement.dataset["longest"] = String(longest);
+      }, 10);
+    });
+    return async () => Number(await page.locator("html").getAttribute("data-longest"));
+  }
+
+  test("yes for three seconds, then Ctrl+C: the prompt is back within two seconds", async () => {
+    const longest = await watchTurns();
+    const before = await terminal.offset();
+    await terminal.line("yes");
+    await until("three seconds of output are shown", 20_000, async () => {
+      await page.waitForTimeout(3000);
+      return (await terminal.offset()) > before + 100_000;
+    });
+    const pressed = Date.now();
+    await terminal.press("Control+c");
+    await terminal.shows(/\^C[^]*[$#]\s*$/, 2000);
+    const took = Date.now() - pressed;
+    expect(took).toBeLessThan(2000);
+    expect(await longest(), "the page answered all the while").toBeLessThan(BUSY_MS_MAX);
+    await terminal.line("echo back-$((6*7))");
+    await terminal.shows("back-42");
+    await terminal.isExact();
+  });
+
+  test("50 MB of random text are shown whole", { timeout: 240_000 }, async () => {
+    const longest = await watchTurns();
+    const before = await terminal.offset();
+    await terminal.line("clear; head -c 50M /dev/urandom | base64; echo whole-$((6*7))");
+    await terminal.shows("whole-42", 200_000);
+    await terminal.isExact();
+    // Base64 has a line break after 76 characters, and the terminal makes two bytes of it.
+    const characters = Math.ceil((50 * 1024 * 1024) / 3) * 4;
+    const least = characters + 2 * Math.ceil(characters / 76);
+    const shown = (await terminal.offset()) - before;
+    expect(shown).toBeGreaterThan(least);
+    expect(shown).toBeLessThan(least + 1000);
+    expect(await longest(), "the page answered all the while").toBeLessThan(BUSY_MS_MAX);
+  });
+});
