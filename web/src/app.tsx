@@ -1,6 +1,6 @@
 /** The frame of the page: who is signed in, the menu, and the view that the address names. */
 import { useEffect, useState } from "preact/hooks";
-import { startEvents } from "./api/events";
+import { forget, startEvents } from "./api/events";
 import { loadMe, me, type SignedIn } from "./api/me";
 import { Boundary } from "./components/boundary";
 import { Questions } from "./components/dialog";
@@ -89,7 +89,8 @@ function Content() {
 /** The page of a person who is signed in. */
 function Inside(props: { readonly me: SignedIn }) {
   const { me } = props;
-  useEffect(() => (me.features.includes("sessions") ? startEvents() : undefined), [me.userName]);
+  // In front of another endpoint there is no stream.
+  useEffect(() => (me.mode === "serve" ? startEvents() : forget), [me.userName, me.mode]);
   const { path } = route.value;
   const shown = resolve(path, me);
   const current = shown.kind === "view" ? shown.name : null;

@@ -59,8 +59,13 @@ export function startEvents(): () => void {
     openTopics = "";
     attempts = 0;
     connection.value = "off";
-    show(EMPTY);
+    forget();
   };
+}
+
+/** Forgets what was told or asked for: somebody else may be here next. */
+export function forget(): void {
+  show(EMPTY);
 }
 
 /** Keeps topics coming while the component is shown. */

@@ -57,6 +57,11 @@ export function terminalHref(
   });
 }
 
+/** The address that opens a terminal in a new session of a runtime. */
+export function newTerminalHref(runtime = "default"): string {
+  return href(["terminal"], { runtime });
+}
+
 /** The address of the recording of a shell. */
 export function recordingHref(of: Shell): string {
   return href(["shells", of.runtimeName, of.qualifier, of.sessionId, of.shellId]);

@@ -1,7 +1,7 @@
 /** The audit trail: who did what, live, and back as far as it is kept. */
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { API, call, queryOf } from "../api/client";
-import { audit, useTopics } from "../api/events";
+import { audit, learn, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { merge } from "../api/reducer";
 import type { AuditRecord } from "../api/types";
@@ -48,8 +48,14 @@ export function detailText(detail: unknown): string {
 }
 
 /** The page. */
-export default function Audit(_props: { readonly me: SignedIn }) {
+export default function Audit(props: { readonly me: SignedIn }) {
   useTopics("audit");
+  // In front of another endpoint nothing is pushed.
+  const isAsked = props.me.mode === "web";
+  const look = () => attempt(async () => learn("audit", await call("GET", `${API}/audit`)));
+  useEffect(() => {
+    if (isAsked) void look();
+  }, [isAsked]);
   const [older, setOlder] = useState<readonly AuditRecord[]>([]);
   const [atEnd, setAtEnd] = useState(false);
   const [busy, setBusy] = useState(false);
@@ -76,7 +82,13 @@ export default function Audit(_props: { readonly me: SignedIn }) {
 
   return (
     <>
-      <PageHead title="Audit trail" />
+      <PageHead title="Audit trail">
+        {isAsked && (
+          <button type="button" onClick={() => void look()}>
+            Look again
+          </button>
+        )}
+      </PageHead>
       <search class="tools">
         <input
           type="search"

@@ -5,7 +5,7 @@ import { useDisk } from "../api/disk";
 import { sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { sessionKey } from "../api/reducer";
-import { filesHref, findSession, sessionHref, sessionPath } from "../api/sessions";
+import { filesHref, findSession, newTerminalHref, sessionHref, sessionPath } from "../api/sessions";
 import type { FileEntry, Listing, Session } from "../api/types";
 import { ask, prompt } from "../components/dialog";
 import { bytes, count, when } from "../components/format";
@@ -62,7 +62,10 @@ function Choose() {
         <Loading />
       ) : all.size === 0 ? (
         <Empty title="No sessions yet" commands={["clamshell exec --it"]}>
-          <p class="muted">Each session has a workspace of its own. Start one:</p>
+          <p class="muted">
+            Each session has a workspace of its own. <a href={newTerminalHref()}>Open a terminal</a> to start
+            one, or use the command line:
+          </p>
         </Empty>
       ) : (
         <>

@@ -15,6 +15,7 @@ import {
   type TerminalSettings,
   updateEndpoint,
 } from "../api/runtimes";
+import { newTerminalHref } from "../api/sessions";
 import { ask } from "../components/dialog";
 import { duration, NOTHING, when } from "../components/format";
 import { useLoad } from "../components/load";
@@ -89,7 +90,7 @@ export function RuntimePage(props: { readonly me: SignedIn; readonly id: string 
           </a>
         )}
         {can.operate && (
-          <a class="button" href={href(["terminal"], { runtime: runtime.agentRuntimeName })}>
+          <a class="button" href={newTerminalHref(runtime.agentRuntimeName)}>
             New terminal
           </a>
         )}

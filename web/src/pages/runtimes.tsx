@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { runtimes, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { runtimeHref } from "../api/runtimes";
+import { newTerminalHref } from "../api/sessions";
 import { count, when } from "../components/format";
 import { Badge, Empty, Loading, PageHead, type Sort, SortHead, sorted } from "../components/parts";
 import { printable } from "../components/printable";
@@ -116,10 +117,7 @@ function RuntimeList(props: { readonly me: SignedIn }) {
                     </td>
                     <td class="actions">
                       {operate && (
-                        <a
-                          class="button small"
-                          href={href(["terminal"], { runtime: runtime.agentRuntimeName })}
-                        >
+                        <a class="button small" href={newTerminalHref(runtime.agentRuntimeName)}>
                           New terminal
                         </a>
                       )}

@@ -5,7 +5,7 @@ import { samples, sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { sessionKey } from "../api/reducer";
 import { currentCpu } from "../api/samples";
-import { sessionHref, terminalHref } from "../api/sessions";
+import { newTerminalHref, sessionHref, terminalHref } from "../api/sessions";
 import type { Session } from "../api/types";
 import { useNow } from "../components/clock";
 import { bytes, count, NOTHING, parseTime, percent, since, until } from "../components/format";
@@ -20,7 +20,7 @@ import {
   SortHead,
   sorted,
 } from "../components/parts";
-import { href, route } from "../router";
+import { route } from "../router";
 import { SessionPage } from "./session";
 import { removeAsked, StateBadge, stopAsked } from "./session_actions";
 import { abilities } from "./views";
@@ -100,7 +100,7 @@ function SessionList(props: { readonly me: SignedIn }) {
     <>
       <PageHead title="Sessions">
         {operate && (
-          <a class="button primary" href={href(["terminal"])}>
+          <a class="button primary" href={newTerminalHref()}>
             New terminal
           </a>
         )}
@@ -117,8 +117,8 @@ function SessionList(props: { readonly me: SignedIn }) {
           ]}
         >
           <p class="muted">
-            A session begins with the first terminal, command or invocation. Open a terminal here, or use the
-            command line:
+            A session begins with its first terminal, command or invocation.{" "}
+            <a href={newTerminalHref()}>Open a terminal</a>, or use the command line:
           </p>
         </Empty>
       ) : (

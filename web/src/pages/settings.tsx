@@ -61,7 +61,7 @@ export default function Settings(props: { readonly me: SignedIn }) {
           </label>
           <FontSample size={terminalFontSize.value} />
         </section>
-        {me.mode === "serve" && <PasswordForm />}
+        <PasswordForm />
         <section class="card">
           <h2>You and this server</h2>
           <Facts

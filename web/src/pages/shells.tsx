@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { send } from "../api/client";
 import { shells, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
-import { sessionHref, terminalHref } from "../api/sessions";
+import { newTerminalHref, sessionHref, terminalHref } from "../api/sessions";
 import type { Shell } from "../api/types";
 import { bytes, count } from "../components/format";
 import { lazy } from "../components/lazy";
@@ -45,7 +45,8 @@ function ShellList(props: { readonly me: SignedIn }) {
       ) : all.size === 0 ? (
         <Empty title="No shells yet" commands={["clamshell exec --it"]}>
           <p class="muted">
-            Every terminal is recorded here. Open one on the page “Terminals”, or from a command line:
+            Every terminal is recorded here. <a href={newTerminalHref()}>Open one</a>, or use the command
+            line:
           </p>
         </Empty>
       ) : (

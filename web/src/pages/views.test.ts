@@ -18,25 +18,33 @@ describe("the menu", () => {
   it("has what the role may use", () => {
     const everything = VIEWS.map((view) => view.name);
     const some = everything.filter((name) => !["keys", "users", "audit"].includes(name));
-    expect(names({ features: ALL, role: "admin" })).toEqual(everything);
-    expect(names({ features: ALL, role: null })).toEqual(everything);
-    expect(names({ features: ALL, role: "operator" })).toEqual(some);
-    expect(names({ features: ALL, role: "viewer" })).toEqual(some);
+    expect(names({ features: ALL, mode: "serve", role: "admin" })).toEqual(everything);
+    expect(names({ features: ALL, mode: "serve", role: null })).toEqual(everything);
+    expect(names({ features: ALL, mode: "serve", role: "operator" })).toEqual(some);
+    expect(names({ features: ALL, mode: "serve", role: "viewer" })).toEqual(some);
   });
 
   it("has what the server can do", () => {
-    expect(names({ features: [], role: "admin" })).toEqual(["terminal", "settings"]);
-    expect(names({ features: ["files", "logs"], role: "admin" })).toEqual([
+    expect(names({ features: [], mode: "serve", role: "admin" })).toEqual(["terminal", "logins", "settings"]);
+    expect(names({ features: ["files", "logs"], mode: "serve", role: "admin" })).toEqual([
       "terminal",
       "logs",
       "files",
+      "logins",
       "settings",
     ]);
+  });
+
+  it("has what makes sense in front of another endpoint", () => {
+    const me = { features: ["audit", "keys"], mode: "web", role: "admin" } as const;
+    expect(names(me)).toEqual(["terminal", "users", "logins", "audit", "settings"]);
+    expect(resolve([], me)).toEqual({ kind: "view", name: "terminal" });
+    expect(resolve(["keys"], me)).toEqual({ kind: "missing" });
   });
 });
 
 describe("an address", () => {
-  const me = { features: ALL, role: "viewer" } as const;
+  const me = { features: ALL, mode: "serve", role: "viewer" } as const;
   it("shows its view", () => {
     for (const view of VIEWS)
       expect(resolve([view.name, "more"], me)).toEqual({ kind: "view", name: view.name });
@@ -45,14 +53,19 @@ describe("an address", () => {
 
   it("shows the first view when it names none", () => {
     for (const path of [[], ["login"]]) expect(resolve(path, me)).toEqual({ kind: "view", name: "sessions" });
-    expect(resolve([], { features: [], role: null })).toEqual({ kind: "view", name: "terminal" });
+    expect(resolve([], { features: [], mode: "serve", role: null })).toEqual({
+      kind: "view",
+      name: "terminal",
+    });
   });
 
   it("shows nothing that is not there", () => {
     for (const path of [["unheard-of"], ["Sessions"], ["__proto__"], ["constructor"]]) {
       expect(resolve(path, me), path.join()).toEqual({ kind: "missing" });
     }
-    expect(resolve(["keys"], { features: ["sessions"], role: "admin" })).toEqual({ kind: "missing" });
+    expect(resolve(["keys"], { features: ["sessions"], mode: "serve", role: "admin" })).toEqual({
+      kind: "missing",
+    });
   });
 });
 

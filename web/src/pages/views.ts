@@ -28,6 +28,8 @@ export interface View {
   readonly group: "Work" | "Access" | "Server";
   /** What the server must be able to do for it. */
   readonly feature?: Feature;
+  /** Where it makes sense; both without it. */
+  readonly mode?: SignedIn["mode"];
   /** The built-in roles that may use it; nobody is left out without it. Own policies (no role) see everything. */
   readonly roles?: readonly Role[];
 }
@@ -40,18 +42,35 @@ export const VIEWS: readonly View[] = [
   { name: "shells", label: "Shells", icon: "recording", group: "Work", feature: "recordings" },
   { name: "logs", label: "Agent logs", icon: "log", group: "Work", feature: "logs" },
   { name: "files", label: "Files", icon: "folder", group: "Work", feature: "files" },
-  { name: "keys", label: "Access keys", icon: "key", group: "Access", feature: "keys", roles: ["admin"] },
+  {
+    name: "keys",
+    label: "Access keys",
+    icon: "key",
+    group: "Access",
+    feature: "keys",
+    mode: "serve",
+    roles: ["admin"],
+  },
   { name: "users", label: "Users", icon: "users", group: "Access", feature: "keys", roles: ["admin"] },
-  { name: "logins", label: "Logins", icon: "login", group: "Access", feature: "sessions" },
+  { name: "logins", label: "Logins", icon: "login", group: "Access" },
   { name: "audit", label: "Audit trail", icon: "audit", group: "Access", feature: "audit", roles: ["admin"] },
   { name: "doctor", label: "Doctor", icon: "doctor", group: "Server", feature: "doctor" },
   { name: "settings", label: "Settings", icon: "settings", group: "Server" },
 ];
 
+/** What of a person decides about the views. */
+type Viewer = Pick<SignedIn, "features" | "mode" | "role">;
+
+/** Whether the server has what a view shows. */
+function isServed(view: View, me: Viewer): boolean {
+  if (view.mode !== undefined && view.mode !== me.mode) return false;
+  return view.feature === undefined || me.features.includes(view.feature);
+}
+
 /** The views that a person finds in the menu. */
-export function menu(me: Pick<SignedIn, "features" | "role">): readonly View[] {
+export function menu(me: Viewer): readonly View[] {
   return VIEWS.filter((view) => {
-    if (view.feature !== undefined && !me.features.includes(view.feature)) return false;
+    if (!isServed(view, me)) return false;
     return view.roles === undefined || me.role === null || view.roles.includes(me.role);
   });
 }
@@ -63,7 +82,7 @@ export type Shown =
   | { readonly kind: "missing" };
 
 /** Finds the view of a path; without one, the first that there is. A view that the server lacks is missing. */
-export function resolve(path: readonly string[], me: Pick<SignedIn, "features" | "role">): Shown {
+export function resolve(path: readonly string[], me: Viewer): Shown {
   const [first] = path;
   if (first === "share") return { kind: "share" };
   if (first === undefined || first === "login") {
@@ -72,7 +91,7 @@ export function resolve(path: readonly string[], me: Pick<SignedIn, "features" |
   const view = VIEWS.find((candidate) => candidate.name === first);
   if (view === undefined) return { kind: "missing" };
   // A role that does not find a view in the menu may still follow a link to it: the server's answer says why not.
-  if (view.feature !== undefined && !me.features.includes(view.feature)) return { kind: "missing" };
+  if (!isServed(view, me)) return { kind: "missing" };
   return { kind: "view", name: view.name };
 }
 

@@ -1,10 +1,12 @@
 /** What a person can do with the terminals, by key, button or menu. */
 
 import { signal } from "@preact/signals";
+import { learn } from "../api/events";
+import type { Shell } from "../api/types";
 import { ask, prompt } from "../components/dialog";
 import { FONT_SIZE, terminalFontSize } from "../components/preferences";
 import { attempt, note } from "../components/toast";
-import { closeShell, recordingUrl, renameShell } from "./api";
+import { closeShell, listShells, recordingUrl, renameShell } from "./api";
 import * as layouts from "./layout";
 import { GRIDS, type Grid, type Pane } from "./layout";
 import { screenReader } from "./live";
@@ -133,7 +135,7 @@ export function startAnew(pane: Pane): void {
 export function detach(pane: Pane): void {
   const isRunning = liveOf(pane).state.value.name !== "ended";
   arrange((all) => layouts.close(all, pane.id));
-  if (isRunning && pane.access === "write") note("Detached: the shell goes on, and the + menu has it");
+  if (isRunning && pane.access === "write") note("Detached: the shell goes on, and the menu ▾ has it");
   focusSoon();
 }
 
@@ -153,6 +155,13 @@ export async function closeForGood(pane: Pane): Promise<void> {
     arrange((all) => layouts.close(all, pane.id));
   }
   focusSoon();
+}
+
+/** Asks for the shells that there are, for pages that are not told by events. */
+export async function refreshShells(): Promise<readonly Shell[]> {
+  const shells = await listShells();
+  learn("shells", { shells });
+  return shells;
 }
 
 /** Gives a shell a name. */

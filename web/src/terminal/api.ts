@@ -54,6 +54,12 @@ export async function closeShell(at: ShellAddress): Promise<void> {
   await call("DELETE", shellPath(at));
 }
 
+/** Ends a session at the endpoint, with all that runs in it. */
+export async function stopSession(at: Omit<ShellAddress, "shell">): Promise<void> {
+  const query = new URLSearchParams({ runtime: at.runtime, qualifier: at.qualifier });
+  await call("POST", `${API}/sessions/${encodeURIComponent(at.session)}/stop?${query}`);
+}
+
 export async function listShares(at: ShellAddress): Promise<readonly Share[]> {
   return (await call<{ shares: Share[] }>("GET", shellPath(at, "/shares"))).shares;
 }

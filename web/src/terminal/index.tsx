@@ -4,7 +4,7 @@ import { shells, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { explain } from "../components/toast";
 import { href, navigate, route } from "../router";
-import { focusSoon, learnName, newShell } from "./actions";
+import { focusSoon, learnName, newShell, refreshShells } from "./actions";
 import { sharedShell } from "./api";
 import { layout, newId, newSessionId, openShell, useOwner, useShare } from "./store";
 import "./terminal.css";
@@ -39,6 +39,10 @@ function OwnTerminals(props: { readonly me: SignedIn }) {
     focusSoon();
   }, [query]);
   useEffect(focusSoon, []);
+  useEffect(() => {
+    // In front of another endpoint nothing is pushed, so names are asked for.
+    if (me.mode === "web") refreshShells().catch(() => undefined);
+  }, [me.userName, me.mode]);
   const running = shells.value;
   useEffect(() => {
     for (const shell of running?.values() ?? []) {

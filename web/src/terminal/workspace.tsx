@@ -42,7 +42,7 @@ export function Workspace(props: { readonly me: SignedIn | null }) {
       {layout.value.tabs.map((each) => (
         <Grid key={each.id} tab={each} me={me} isShown={each.id === tab?.id} />
       ))}
-      {!tab && <NoTerminal canWrite={me !== null && me.role !== "viewer"} />}
+      {!tab && me && <NoTerminal me={me} />}
       {pane && <PhoneKeys live={liveOf(pane)} />}
       {panel.value === "help" && <Help onClose={closePanel} />}
       {panel.value === "menu" && me && <Menu me={me} onClose={closePanel} />}
@@ -86,13 +86,19 @@ function Grid(props: { readonly tab: Tab; readonly me: SignedIn | null; readonly
   );
 }
 
-function NoTerminal(props: { readonly canWrite: boolean }) {
+function NoTerminal(props: { readonly me: SignedIn }) {
+  const { mode, role } = props.me;
+  const canWrite = role !== "viewer";
   return (
     <div class="empty term-empty">
       <h1>No terminal is open</h1>
-      <p>A shell goes on when its tab is closed, and is found again here.</p>
+      <p>
+        {canWrite
+          ? "A shell goes on when its tab is closed, and is found again here."
+          : "Your role may watch shells that others have started."}
+      </p>
       <div class="row">
-        {props.canWrite && (
+        {canWrite && (
           <button type="button" class="primary" onClick={() => newShell()}>
             New shell
           </button>
@@ -101,9 +107,11 @@ function NoTerminal(props: { readonly canWrite: boolean }) {
           Sessions and running shells
         </button>
       </div>
-      <p class="muted small">
-        Or from a shell of your own: <code>clamshell exec --it</code>
-      </p>
+      {canWrite && mode === "serve" && (
+        <p class="muted small">
+          Or from a shell of your own: <code>clamshell exec --it</code>
+        </p>
+      )}
     </div>
   );
 }
