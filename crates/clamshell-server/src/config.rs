@@ -17,6 +17,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use self::access_points::FileAccessPoint;
+pub(crate) use self::access_points::WorkingPrefix;
 pub use self::access_points::{AccessPoint, AccessPointSource};
 pub(crate) use self::artifacts::artifact;
 use self::artifacts::{FileBucket, FileRegistry};
@@ -358,6 +359,7 @@ impl Config {
             shells_max: file.shells.per_session.unwrap_or(10),
         };
         let bucket_region = region.as_ref().map(|region| region.as_str().to_owned());
+        let buckets = artifacts::buckets(file.buckets, bucket_region.as_deref())?;
         let invocations = InvocationPolicy {
             sync_timeout_ms: millis("sync_timeout_s", file.invocations.sync_timeout_s, 900, 1000)?,
             stream_timeout_ms: millis("stream_timeout_s", file.invocations.stream_timeout_s, 3600, 1000)?,
@@ -369,7 +371,7 @@ impl Config {
         };
         Ok(Self {
             listen,
-            access_points: access_points::access_points(file.access_points, &data_dir)?,
+            access_points: access_points::access_points(file.access_points, &data_dir, &buckets)?,
             console: console::console(file.console, &data_dir)?,
             data_dir,
             tls,
@@ -378,7 +380,7 @@ impl Config {
             limits,
             runtimes,
             registries: artifacts::registries(file.registries)?,
-            buckets: artifacts::buckets(file.buckets, bucket_region.as_deref())?,
+            buckets,
             host_image_include: file.host_image.include,
             shells,
             invocations,

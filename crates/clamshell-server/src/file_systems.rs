@@ -5,21 +5,33 @@
 //! start, and says why in the runtime's log.
 
 mod copies;
+mod working;
 
-use std::{collections::BTreeMap, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use clamshell_domain::{Clock, FileSystem, MountSource, MountSpec, ObjectError};
 use thiserror::Error;
 use tokio_util::task::TaskTracker;
 
-use self::copies::Copies;
+use self::{copies::Copies, working::Working};
 use crate::{
-    config::{AccessPoint, AccessPointSource},
+    config::{AccessPoint, AccessPointSource, WorkingPrefix},
+    logs::SessionLog,
     objects::{BucketSource, Objects},
 };
 
 /// All that happens here for one session (`runtime.md` section 9); the keeper has as long again for mounting.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the end of a session waits for what it changed to be written back.
+const WRITE_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Port of NFS 4.
 const NFS_PORT: u16 = 2049;
@@ -90,6 +102,8 @@ pub(crate) struct FileSystems {
     points: BTreeMap<String, AccessPoint>,
     buckets: BTreeMap<String, BucketSource>,
     copies: Arc<Copies>,
+    working: Arc<Working>,
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for FileSystems {
@@ -108,8 +122,10 @@ impl FileSystems {
         tasks: TaskTracker,
     ) -> Self {
         let objects = Objects::new(data_dir, buckets.clone(), Arc::clone(clock));
-        let copies = Copies::new(data_dir.join("copies"), objects, Arc::clone(clock), tasks);
-        Self { points, buckets, copies: Arc::new(copies) }
+        let root = data_dir.join("copies");
+        let copies = Copies::new(root.clone(), objects.clone(), Arc::clone(clock), tasks.clone());
+        let working = Working::new(root, objects, Arc::clone(clock), tasks.clone());
+        Self { points, buckets, copies: Arc::new(copies), working: Arc::new(working), tasks }
     }
 
     /// Whether any of them needs more than the session's own folder, and so may fail or be out of date soon.
@@ -123,8 +139,10 @@ impl FileSystems {
             .points
             .values()
             .filter_map(|point| match &point.source {
-                AccessPointSource::Prefix { bucket, prefix } => Some((bucket.as_str(), prefix.as_str())),
-                AccessPointSource::Folder(_) | AccessPointSource::Nfs { .. } => None,
+                AccessPointSource::Prefix { bucket, prefix } if point.read_only => {
+                    Some((bucket.as_str(), prefix.as_str()))
+                }
+                _ => None,
             })
             .collect();
         self.copies.keep_only(&prefixes);
@@ -149,7 +167,7 @@ impl FileSystems {
                         mount_path: target.clone(),
                         arn: arn.clone(),
                     })?;
-                    let source = tokio::time::timeout(WITHIN, self.source(&point.source, &target)).await;
+                    let source = tokio::time::timeout(WITHIN, self.source(point, &target)).await;
                     let source = source
                         .map_err(|_| FileSystemError::Timeout { mount_path: target.clone() })
                         .flatten()?;
@@ -160,8 +178,59 @@ impl FileSystems {
         .await
     }
 
-    async fn source(&self, source: &AccessPointSource, target: &str) -> Result<MountSource, FileSystemError> {
-        match source {
+    /// Prefixes that sessions may change.
+    pub(crate) fn working_prefixes(&self) -> BTreeSet<WorkingPrefix> {
+        self.points.values().filter_map(AccessPoint::working_prefix).collect()
+    }
+
+    /// Those of them that a runtime version shows.
+    pub(crate) fn shown_prefixes(&self, file_systems: &[FileSystem]) -> BTreeSet<WorkingPrefix> {
+        let points = file_systems.iter().filter_map(|file_system| match file_system {
+            FileSystem::AccessPoint { arn, .. } => self.points.get(arn),
+            FileSystem::SessionStorage { .. } => None,
+        });
+        points.filter_map(AccessPoint::working_prefix).collect()
+    }
+
+    /// Writes back what a session changed, now that it ended. Goes on in the background after a while.
+    pub(crate) async fn write_back_now(&self, file_systems: &[FileSystem], log: &Arc<SessionLog>) {
+        let written =
+            self.shown_prefixes(file_systems).into_iter().map(|WorkingPrefix { bucket, prefix }| {
+                let (working, log) = (Arc::clone(&self.working), Arc::clone(log));
+                self.tasks.spawn(async move {
+                    let report = working.write_back(&bucket, &prefix, true).await;
+                    report.notes.into_iter().chain(report.failure).for_each(|note| log.note(note));
+                })
+            });
+        let written = futures_util::future::join_all(written);
+        let _ = tokio::time::timeout(WRITE_BACK_WITHIN, written).await;
+    }
+
+    /// Writes a prefix back from time to time: while sessions show it, and until nothing is left. `shown` gives the logs of
+    /// those sessions.
+    pub(crate) async fn keep_written(
+        &self,
+        WorkingPrefix { bucket, prefix }: WorkingPrefix,
+        shown: impl Fn() -> Vec<Arc<SessionLog>>,
+    ) {
+        loop {
+            let logs = shown();
+            if !logs.is_empty() || self.working.is_pending(&bucket, &prefix) {
+                let report = self.working.write_back(&bucket, &prefix, false).await;
+                if let Some(failure) = &report.failure {
+                    tracing::warn!("{failure}");
+                }
+                let failure = report.failure.filter(|_| report.is_new_failure);
+                for note in report.notes.into_iter().chain(failure) {
+                    logs.iter().for_each(|log| log.note(note.clone()));
+                }
+            }
+            tokio::time::sleep(working::EVERY).await;
+        }
+    }
+
+    async fn source(&self, point: &AccessPoint, target: &str) -> Result<MountSource, FileSystemError> {
+        match &point.source {
             AccessPointSource::Folder(path) => Ok(MountSource::Folder(path.clone())),
             AccessPointSource::Nfs { server, path } => {
                 let address = address(server).await.map_err(|error| FileSystemError::NoAddress {
@@ -180,7 +249,10 @@ impl FileSystems {
                 if let Some(BucketSource::Folder { path }) = self.buckets.get(bucket) {
                     return Ok(MountSource::Folder(path.join(prefix)));
                 }
-                let copied = self.copies.fresh(bucket, prefix).await;
+                let copied = match point.read_only {
+                    true => self.copies.fresh(bucket, prefix).await,
+                    false => self.working.open(bucket, prefix).await,
+                };
                 copied.map(MountSource::Folder).map_err(|error| FileSystemError::Copy {
                     mount_path: target.to_owned(),
                     bucket: bucket.clone(),

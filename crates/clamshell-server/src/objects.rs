@@ -30,6 +30,10 @@ use self::{
     error::{Code, S3Error},
     store::Buckets,
 };
+pub(crate) use self::{
+    sign::format_time,
+    source::{WRITTEN_BYTES_MAX, has_tag},
+};
 
 /// Body of every answer.
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -66,6 +70,13 @@ pub trait ObjectAuthority: Send + Sync {
 
     /// Whether the principal may do `action` (`s3:GetObject`) to `resource` (`arn:aws:s3:::bucket/key`).
     fn allows<'a>(&'a self, principal: &'a str, action: &'a str, resource: &'a str) -> BoxFuture<'a, bool>;
+}
+
+/// Makes a bucket, for tests of those who use it.
+#[cfg(test)]
+pub(crate) fn store_for_tests(data_dir: &Path, bucket: &str) {
+    let made = Buckets::new(data_dir.join("objects")).create(bucket);
+    assert!(made.is_ok(), "{made:?}");
 }
 
 /// Whether a request is signed for S3, going by its credential scope: the one thing that tells it from those of the planes on

@@ -332,6 +332,7 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || files::remove_leftovers(&sessions_dir)).await;
 
         app.tasks.spawn(Arc::clone(&app.registry).reap());
+        app.registry.start_writing_back();
         let console = Arc::clone(&app);
         app.tasks.spawn(async move { console.console.logins.sweep(console.shutdown.clone()).await });
         app.tasks.spawn(control::reconcile(Arc::clone(&app)));

@@ -17,6 +17,7 @@ mod removal;
 mod shells;
 mod standby;
 pub(crate) mod tree;
+mod write_back;
 
 use std::{
     collections::BTreeMap,

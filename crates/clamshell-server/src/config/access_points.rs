@@ -9,6 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::objects::BucketSource;
 
 /// What stands behind the ARN of an access point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +32,34 @@ pub enum AccessPointSource {
         /// Path there.
         path: String,
     },
-    /// A prefix of a bucket, of which each session gets a copy to read.
+    /// A prefix of a bucket, of which sessions get a copy.
     Prefix {
         /// Bucket: one of `[buckets]` or of this server.
         bucket: String,
         /// Empty, or with a slash at its end.
         prefix: String,
     },
+}
+
+/// A prefix of a bucket that sessions may change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WorkingPrefix {
+    /// Its bucket.
+    pub(crate) bucket: String,
+    /// Empty, or with a slash at its end.
+    pub(crate) prefix: String,
+}
+
+impl AccessPoint {
+    /// The prefix, when it is one that sessions may change.
+    pub(crate) fn working_prefix(&self) -> Option<WorkingPrefix> {
+        match &self.source {
+            AccessPointSource::Prefix { bucket, prefix } if !self.read_only => {
+                Some(WorkingPrefix { bucket: bucket.clone(), prefix: prefix.clone() })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `[access_points."ARN"]`
@@ -54,9 +76,10 @@ pub(super) struct FileAccessPoint {
 pub(super) fn access_points(
     tables: BTreeMap<String, FileAccessPoint>,
     data_dir: &Path,
+    buckets: &BTreeMap<String, BucketSource>,
 ) -> Result<BTreeMap<String, AccessPoint>, ConfigError> {
     let points = tables.into_iter().map(|(arn, table)| {
-        let point = access_point(&arn, table, data_dir);
+        let point = access_point(&arn, table, data_dir).and_then(|point| apart(point, buckets));
         let point = point.map_err(|reason| ConfigError::Value {
             key: "access_points",
             reason: format!("{arn}: {reason}"),
@@ -88,11 +111,6 @@ fn access_point(arn: &str, table: FileAccessPoint, data_dir: &Path) -> Result<Ac
             AccessPointSource::Nfs { server: server.to_owned(), path: format!("/{path}") }
         }
         (None, None, Some(text)) => {
-            if !read_only {
-                return Err(
-                    "sessions get a copy of an S3 prefix, and what they write would be lost: set read_only = true",
-                );
-            }
             let (bucket, prefix) = text.split_once('/').unwrap_or((&text, ""));
             let mut prefix = prefix.trim_end_matches('/').to_owned();
             if bucket.is_empty() || prefix.split('/').any(|part| matches!(part, "." | "..")) {
@@ -106,6 +124,16 @@ fn access_point(arn: &str, table: FileAccessPoint, data_dir: &Path) -> Result<Ac
         _ => return Err("needs one of path, nfs and s3"),
     };
     Ok(AccessPoint { source, read_only })
+}
+
+/// A bucket that is a folder would be changed without all that holds of folders.
+fn apart(point: AccessPoint, buckets: &BTreeMap<String, BucketSource>) -> Result<AccessPoint, &'static str> {
+    match point.working_prefix().and_then(|working| buckets.get(&working.bucket)) {
+        Some(BucketSource::Folder { .. }) => {
+            Err("the bucket is a folder of this machine: set path instead of s3, or read_only = true")
+        }
+        Some(BucketSource::Endpoint(_)) | None => Ok(point),
+    }
 }
 
 /// A folder that may be shown: neither this server's own nor one that holds it.
@@ -132,7 +160,9 @@ mod tests {
 
     fn read(arn: &str, text: &str) -> Result<AccessPoint, String> {
         let table: FileAccessPoint = toml::from_str(text).map_err(|error| error.to_string())?;
-        access_point(arn, table, Path::new("/var/lib/clamshell")).map_err(str::to_owned)
+        let buckets = [("folder".to_owned(), BucketSource::Folder { path: "/srv/bucket".into() })].into();
+        let point = access_point(arn, table, Path::new("/var/lib/clamshell"));
+        point.and_then(|point| apart(point, &buckets)).map_err(str::to_owned)
     }
 
     #[test]
@@ -153,6 +183,8 @@ mod tests {
         check("s3 = 'data'\nread_only = true", prefix("data", ""), true);
         check("s3 = 'data/a/b'\nread_only = true", prefix("data", "a/b/"), true);
         check("s3 = 'data/a/b/'\nread_only = true", prefix("data", "a/b/"), true);
+        check("s3 = 'data/a/b'", prefix("data", "a/b/"), false);
+        check("s3 = 'folder/a'\nread_only = true", prefix("folder", "a/"), true);
     }
 
     #[test]
@@ -170,7 +202,7 @@ mod tests {
         check("path = '/var/lib/clamshell/sessions'", "apart");
         check("nfs = 'host'", "SERVER:/PATH");
         check("nfs = 'a b:/c'", "SERVER:/PATH");
-        check("s3 = 'data'", "read_only = true");
+        check("s3 = 'folder/a'", "path instead");
         check("s3 = 'data/../x'\nread_only = true", "BUCKET");
         check("paths = '/a'", "unknown field");
         assert!(read("arn:aws:s3:::bucket", "path = '/a'").is_err());

@@ -27,16 +27,16 @@ use super::CopyError;
 use crate::objects::{Listed, Objects};
 
 /// Files of a prefix; their names and tags then take some ten MiB of memory while they are looked through.
-const FILES_MAX: usize = 100_000;
+pub(super) const FILES_MAX: usize = 100_000;
 
 /// Bytes of a prefix, as many as a session's scratch space.
-const BYTES_MAX: u64 = 10 << 30;
+pub(super) const BYTES_MAX: u64 = 10 << 30;
 
 /// Objects fetched at once: enough to fill a link, and few enough for any server.
-const FETCH_AT_ONCE: usize = 8;
+pub(super) const FETCH_AT_ONCE: usize = 8;
 
 /// A copy that is so young is shown as it is: sessions that start together look at a bucket once.
-const FRESH_MS: u64 = 5_000;
+pub(super) const FRESH_MS: u64 = 5_000;
 
 /// Tag and size of each file of a copy, by its key below the prefix.
 type Index = BTreeMap<String, Entry>;
@@ -197,7 +197,7 @@ impl Copies {
 }
 
 /// Name of the folder of a copy.
-fn name(bucket: &str, prefix: &str) -> String {
+pub(super) fn name(bucket: &str, prefix: &str) -> String {
     let digest = digest::digest(&digest::SHA256, format!("{bucket}/{prefix}").as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -212,7 +212,8 @@ fn remove_others(root: &Path, kept: &BTreeSet<String>) -> io::Result<usize> {
     let mut count = 0;
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
+        // Working folders may have what is nowhere else.
+        if entry.file_name().to_str().is_some_and(|name| kept.contains(name) || name.starts_with("rw-")) {
             continue;
         }
         fs::remove_dir_all(entry.path())?;
@@ -281,7 +282,7 @@ fn remove(files: &Path, key: &str) -> io::Result<()> {
 }
 
 /// Whether a key can be a path below the copy's folder. Our own files are the only ones in there, so no link leads out.
-fn is_path(key: &str) -> bool {
+pub(super) fn is_path(key: &str) -> bool {
     key.len() < 4_000
         && key
             .split('/')
@@ -304,7 +305,9 @@ fn write_index(folder: &Path, index: &Index) -> io::Result<()> {
     fs::rename(new, folder.join("index.json"))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -352,13 +355,14 @@ mod tests {
         let at = root.path().join("copies");
         let kept = BTreeSet::from([name("bucket", "a/")]);
         assert_eq!(remove_others(&at, &kept).unwrap(), 0, "there is none at all");
-        for folder in [name("bucket", "a/"), name("bucket", "b/"), name("other", "a/")] {
+        let working = format!("rw-{}", name("other", "a/"));
+        for folder in [name("bucket", "a/"), name("bucket", "b/"), name("other", "a/"), working.clone()] {
             open_folder(&at.join(&folder).join("files/deep")).unwrap();
             fs::write(at.join(folder).join("files/deep/file"), "x").unwrap();
         }
         assert_eq!(remove_others(&at, &kept).unwrap(), 2);
-        let left: Vec<_> = fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [std::ffi::OsString::from(name("bucket", "a/"))]);
+        let left: BTreeSet<_> = fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [name("bucket", "a/"), working].map(std::ffi::OsString::from).into());
         assert!(at.join(name("bucket", "a/")).join("files/deep/file").exists());
     }
 

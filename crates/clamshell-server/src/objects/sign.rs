@@ -272,10 +272,24 @@ pub(crate) struct Signer<'a> {
 
 impl Signer<'_> {
     /// Headers that sign a GET without a body.
+    #[cfg(test)]
     pub(crate) fn get(
         &self,
         host: &str,
         path_and_query: &str,
+        now_ms: u64,
+    ) -> Option<Vec<(&'static str, String)>> {
+        self.request("GET", host, path_and_query, EMPTY_SHA256, &[], now_ms)
+    }
+
+    /// Headers that sign a request, with `headers` among them. `sha256` is that of its body, hexadecimal.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        host: &str,
+        path_and_query: &str,
+        sha256: &str,
+        headers: &[(&'static str, String)],
         now_ms: u64,
     ) -> Option<Vec<(&'static str, String)>> {
         let timestamp = format_time(now_ms)?;
@@ -283,10 +297,12 @@ impl Signer<'_> {
         let (path, raw_query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let mut add = vec![
             ("host", host.to_owned()),
-            ("x-amz-content-sha256", EMPTY_SHA256.to_owned()),
+            ("x-amz-content-sha256", sha256.to_owned()),
             ("x-amz-date", timestamp.clone()),
         ];
         add.extend(self.session_token.map(|token| ("x-amz-security-token", token.to_owned())));
+        add.extend(headers.iter().cloned());
+        add.sort_unstable();
         let mut lines = String::new();
         for (name, value) in &add {
             writeln!(lines, "{name}:{value}").ok()?;
@@ -294,7 +310,7 @@ impl Signer<'_> {
         let names: Vec<&str> = add.iter().map(|(name, _)| *name).collect();
         let names = names.join(";");
         let canonical = format!(
-            "GET\n{}\n{}\n{lines}\n{names}\n{EMPTY_SHA256}",
+            "{method}\n{}\n{}\n{lines}\n{names}\n{sha256}",
             canonical_path(path)?,
             canonical_query(raw_query, false)?
         );
@@ -304,7 +320,7 @@ impl Signer<'_> {
         let id = self.access_key_id;
         let authorization =
             format!("{ALGORITHM} Credential={id}/{scope}, SignedHeaders={names}, Signature={signature}");
-        add.remove(0);
+        add.retain(|(name, _)| *name != "host");
         add.push(("authorization", authorization));
         Some(add)
     }
@@ -398,7 +414,8 @@ fn mac_hex(key: &hmac::Key, text: &str) -> String {
     hex(hmac::sign(key, text.as_bytes()).as_ref())
 }
 
-fn sha256_hex(bytes: &[u8]) -> String {
+/// Digest of bytes, hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
@@ -419,7 +436,8 @@ fn parse_time(text: &str) -> Option<u64> {
     u64::try_from(zoned.timestamp().as_millisecond()).ok()
 }
 
-fn format_time(now_ms: u64) -> Option<String> {
+/// `20261121T044200Z`
+pub(crate) fn format_time(now_ms: u64) -> Option<String> {
     let time = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).ok()?).ok()?;
     Some(time.strftime(TIME).to_string())
 }

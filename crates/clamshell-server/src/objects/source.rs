@@ -1,6 +1,7 @@
 //! Where runtimes read their code: buckets of this server, folders of this machine, and other S3 services.
 
 mod list;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +21,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 pub use list::Listed;
+pub(crate) use write::{WRITTEN_BYTES_MAX, has_tag};
 
 use super::{
     error::{Code, S3Error},
-    sign::{Signer, encode},
+    sign::{Signer, encode, sha256_hex},
     store::Buckets,
 };
 
@@ -132,10 +134,21 @@ impl Objects {
 
     /// Asks the service of a bucket for a path and query, signed where there are credentials.
     async fn request(&self, bucket: &EndpointBucket, path: &str) -> Result<Response, ObjectError> {
+        self.send(bucket, &Method::GET, path, &[], Bytes::new()).await
+    }
+
+    async fn send(
+        &self,
+        bucket: &EndpointBucket,
+        method: &Method,
+        path: &str,
+        extra: &[(&'static str, String)],
+        body: Bytes,
+    ) -> Result<Response, ObjectError> {
         let failed = |reason: String| ObjectError::Failed { reason };
         let base = Url::parse(&bucket.endpoint).map_err(|error| failed(error.to_string()))?;
         let url = base.join(path).map_err(|error| failed(error.to_string()))?;
-        let mut headers = HeaderMap::new();
+        let mut all = extra.to_vec();
         if let (Some(id), Some(file)) = (&bucket.access_key_id, bucket.secret_access_key_file.clone()) {
             let secret = blocking(move || read_secret(&file)).await?;
             let signer = Signer {
@@ -144,11 +157,14 @@ impl Objects {
                 session_token: None,
                 region: &bucket.region,
             };
-            let signed = signer.get(&url.authority(), path, self.clock.now_ms());
-            for (name, value) in signed.ok_or_else(|| failed("the request cannot be signed".to_owned()))? {
-                let value = HeaderValue::try_from(value).map_err(|error| failed(error.to_string()))?;
-                headers.insert(HeaderName::from_static(name), value);
-            }
+            let (sha256, now_ms) = (sha256_hex(&body), self.clock.now_ms());
+            let signed = signer.request(method.as_str(), &url.authority(), path, &sha256, extra, now_ms);
+            all = signed.ok_or_else(|| failed("the request cannot be signed".to_owned()))?;
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in all {
+            let value = HeaderValue::try_from(value).map_err(|error| failed(error.to_string()))?;
+            headers.insert(HeaderName::from_static(name), value);
         }
         let policy = Policy {
             allow_plain: !base.is_https(),
@@ -157,7 +173,7 @@ impl Objects {
             origin: None,
             roots: TrustedRoots { ca_file: bucket.ca_file.clone() },
         };
-        let answer = self.fetch.send(&Method::GET, &url, &headers, Bytes::new(), &policy).await;
+        let answer = self.fetch.send(method, &url, &headers, body, &policy).await;
         answer.map_err(|error| failed(crate::http::chain(&error)))
     }
 }

@@ -217,6 +217,7 @@ impl Registry {
         }
         self.save(session).await;
         session.note_change();
+        self.write_back(session).await;
         destroyed.map_err(|error| StopError::Failed { reason: error.to_string() })
     }
 

@@ -86,7 +86,7 @@ impl Objects {
     }
 }
 
-async fn whole(mut answer: Response) -> Result<Bytes, ObjectError> {
+pub(super) async fn whole(mut answer: Response) -> Result<Bytes, ObjectError> {
     let failed = |reason: String| ObjectError::Failed { reason };
     let mut all = Vec::new();
     loop {
