@@ -38,7 +38,7 @@ pub(super) async fn upgrade(
     session_id: &str,
     shell: &str,
 ) -> Result<Response<Body>, ApiError> {
-    let speaks_ours = upgrade::has_token(&parts.headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    let speaks_ours = speaks_ours(&parts);
     let handshake = upgrade::handshake(parts)?;
     let shell_id = shell_id(shell)?;
     let from = parse_from(find(query, "from").unwrap_or("screen"))?;
@@ -94,10 +94,20 @@ pub(super) async fn upgrade(
         Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection, writer };
     let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
     if speaks_ours {
-        let name = HeaderValue::from_static(SUBPROTOCOL);
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+        name_subprotocol(&mut response);
     }
     Ok(response)
+}
+
+/// Whether the client offers our subprotocol.
+pub(super) fn speaks_ours(parts: &Parts) -> bool {
+    upgrade::has_token(&parts.headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+}
+
+/// Answers whoever offered our subprotocol; a browser hangs up without it.
+pub(super) fn name_subprotocol(response: &mut Response<Body>) {
+    let name = HeaderValue::from_static(SUBPROTOCOL);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
 }
 
 pub(super) fn parse_from(text: &str) -> Result<AttachFrom, ApiError> {

@@ -127,6 +127,7 @@ pub(super) async fn attach(
     session_id: &str,
     shell: &str,
 ) -> Result<Response<Body>, ApiError> {
+    let speaks_ours = attach::speaks_ours(&parts);
     let handshake = upgrade::handshake(parts)?;
     let key = key(session_id, shell)?;
     let ask = PageAsk {
@@ -148,9 +149,13 @@ pub(super) async fn attach(
     };
     let create = attach::flag(query, "create")? && ask.writes;
     let attachable = web.open(caller.principal_arn(), key, create).await.map_err(refusal)?;
-    Ok(handshake.accept(app, move |socket| async move {
+    let mut response = handshake.accept(app, move |socket| async move {
         attachable.serve(socket, ask, connection.revoked.clone()).await;
-    }))
+    });
+    if speaks_ours {
+        attach::name_subprotocol(&mut response);
+    }
+    Ok(response)
 }
 
 fn key(session_id: &str, shell: &str) -> Result<(SessionId, ShellId), ApiError> {
