@@ -3,6 +3,9 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
+/** What has the keyboard when a dialog opens: the first of what it asks. */
+const FIRST = "input, select, textarea, .dialog-body button";
+
 /** A dialog that is open for as long as it is drawn. */
 export function Dialog(props: {
   readonly title: string;
@@ -16,6 +19,8 @@ export function Dialog(props: {
     const dialog = element.current;
     const before = document.activeElement;
     dialog?.showModal();
+    // The browser would take the first button, which closes the dialog.
+    dialog?.querySelector<HTMLElement>(FIRST)?.focus();
     return () => {
       dialog?.close();
       if (before instanceof HTMLElement) before.focus();
@@ -39,7 +44,7 @@ export function Dialog(props: {
           ×
         </button>
       </div>
-      {props.children}
+      <div class="dialog-body">{props.children}</div>
     </dialog>
   );
 }

@@ -72,13 +72,21 @@ function SharedTerminal(props: { readonly token: string }) {
   }, [props.token]);
   if (failure !== null) {
     return (
-      <main class="empty">
-        <h1>This link does not work</h1>
-        <p role="alert">{failure}</p>
+      <main class="login">
+        <div class="login-card">
+          <h1>This link does not work</h1>
+          <p role="alert">{failure}.</p>
+          <p class="muted">Ask whoever sent it for another one.</p>
+        </div>
       </main>
     );
   }
-  if (layout.value.tabs.length === 0) return <p class="loading">Opening the shared terminal…</p>;
+  if (layout.value.tabs.length === 0)
+    return (
+      <p class="loading" role="status">
+        Opening the shared terminal…
+      </p>
+    );
   return (
     <main class="term-shared">
       <Workspace me={null} />
