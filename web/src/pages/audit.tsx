@@ -12,6 +12,8 @@ import { attempt } from "../components/toast";
 
 /** Records of one look further back. */
 const OLDER = 200;
+/** The newest records come by themselves; where there are fewer, none is older. */
+const SNAPSHOT = 100;
 /** The page holds at most so many older ones. */
 const OLDER_MAX = 20_000;
 
@@ -138,7 +140,7 @@ export default function Audit(props: { readonly me: SignedIn }) {
           </table>
         </div>
       )}
-      {live !== null && all.length > 0 && (
+      {live !== null && all.length >= SNAPSHOT && (
         <p class="load-more">
           <button type="button" disabled={busy || atEnd} onClick={() => void load()}>
             {atEnd ? "No older records" : busy ? "Loading…" : "Load older"}

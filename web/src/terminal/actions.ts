@@ -135,7 +135,7 @@ export function startAnew(pane: Pane): void {
 export function detach(pane: Pane): void {
   const isRunning = liveOf(pane).state.value.name !== "ended";
   arrange((all) => layouts.close(all, pane.id));
-  if (isRunning && pane.access === "write") note("Detached: the shell goes on, and the menu ▾ has it");
+  if (isRunning && pane.access === "write") note("The shell goes on; ▾ has it in its list");
   focusSoon();
 }
 

@@ -396,7 +396,7 @@ export class Connection {
   #otherProgram(): Effect[] {
     const forgotten = this.#input.clear();
     const dropped = forgotten > 0 ? `; ${forgotten} bytes typed for the old one were not sent` : "";
-    return [{ type: "notice", text: `another program runs here now${dropped}` }];
+    return [{ type: "notice", text: `this may be another program now${dropped}` }];
   }
 
   #output(bytes: Uint8Array): Effect[] {
