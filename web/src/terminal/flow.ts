@@ -1,14 +1,22 @@
 /**
  * Flow control: a WebSocket of a browser cannot be told to stop reading, and xterm.js throws output away when
  * too much waits to be parsed. So the server is told what has been parsed, and sends no further than a window
- * beyond that. The window is small, so that what a program printed before Ctrl+C is over in a moment.
+ * beyond that. The window is what the parser does in a moment, so that it never runs dry and that what a program
+ * printed before Ctrl+C is over at once: the server knows the largest one, and a smaller one is had by telling it
+ * of that much less.
  */
 
-/** Bytes that may be on their way or waiting for the parser: some 30 ms of its work. */
-export const WINDOW_BYTES = 256 * 1024;
+/** Bytes that may be on their way or waiting for the parser, at most. */
+export const WINDOW_BYTES = 1024 * 1024;
+
+/** And at least, however slow the parser: two frames of the server. */
+const WINDOW_BYTES_MIN = 128 * 1024;
+
+/** The window's work for the parser: the time between two pieces of news, and the way there and back on a busy machine. */
+const WINDOW_MS = 25;
 
 /** News for the server is worth a frame from here on. */
-const ACK_BYTES = WINDOW_BYTES / 4;
+const ACK_BYTES = WINDOW_BYTES_MIN / 4;
 
 /** And not more often: the server takes 250 frames a second, all kinds together. */
 const ACK_INTERVAL_MS = 10;
@@ -25,6 +33,9 @@ export class Flow {
   #processed = 0;
   #told = 0;
   #toldAt = Number.NEGATIVE_INFINITY;
+  #processedThen = 0;
+  /** Bytes that were parsed in a millisecond, of late. */
+  #speed = 0;
 
   /** Bytes came. */
   received(bytes: number): void {
@@ -45,8 +56,13 @@ export class Flow {
   take(now: number, hidden: boolean): number | undefined {
     const consumed = this.#consumed(hidden);
     if (consumed - this.#told < ACK_BYTES || now - this.#toldAt < ACK_INTERVAL_MS) return undefined;
+    if (now > this.#toldAt && this.#toldAt >= 0) {
+      const speed = (this.#processed - this.#processedThen) / (now - this.#toldAt);
+      this.#speed += (speed - this.#speed) / 2;
+    }
     this.#told = consumed;
     this.#toldAt = now;
+    this.#processedThen = this.#processed;
     return consumed;
   }
 
@@ -57,7 +73,8 @@ export class Flow {
   }
 
   #consumed(hidden: boolean): number {
-    if (!hidden) return Math.max(this.#processed, this.#told);
-    return Math.max(this.#told, Math.min(this.#received, this.#processed + HIDDEN_BYTES_MAX));
+    const parsed = hidden ? Math.min(this.#received, this.#processed + HIDDEN_BYTES_MAX) : this.#processed;
+    const wanted = hidden ? WINDOW_BYTES : Math.max(WINDOW_BYTES_MIN, this.#speed * WINDOW_MS);
+    return Math.max(this.#told, parsed - Math.max(0, WINDOW_BYTES - Math.round(wanted)));
   }
 }
