@@ -1,7 +1,17 @@
 /** Starts the page. */
-import { render } from "preact";
+import { options, render } from "preact";
+import { loadEarly } from "./api/me";
 import { App } from "./app";
+import { route } from "./router";
 import "./style.css";
+
+// Effects fetch and connect: waiting for a frame each time, as is usual, is felt when a terminal opens.
+options.requestAnimationFrame = (effects) => queueMicrotask(effects);
+
+// What a terminal needs is fetched while the server is asked who is here.
+const [view] = route.value.path;
+if (view === "terminal" || view === "share") void import("./terminal/index").catch(() => undefined);
+if (view !== "share") loadEarly();
 
 const root = document.getElementById("app");
 if (root) render(<App />, root);

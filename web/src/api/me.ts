@@ -9,9 +9,21 @@ export type SignedIn = Extract<Me, { signedIn: true }>;
 /** Who is here; null until the server has said so. */
 export const me = signal<Me | null>(null);
 
+/** The first answer, asked for before there is anything to show. */
+let early: Promise<Me> | undefined;
+
+/** Asks the server who is here, for whoever calls {@link loadMe} first. */
+export function loadEarly(): void {
+  early = call<Me>("GET", `${API}/console/me`);
+  // Whoever loads it is told.
+  early.catch(() => undefined);
+}
+
 /** Asks the server who is here. */
 export async function loadMe(): Promise<Me> {
-  const answer = await call<Me>("GET", `${API}/console/me`);
+  const asked = early ?? call<Me>("GET", `${API}/console/me`);
+  early = undefined;
+  const answer = await asked;
   me.value = answer;
   return answer;
 }
