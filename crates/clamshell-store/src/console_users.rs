@@ -131,13 +131,17 @@ pub(crate) async fn has_user(tx: &mut Transaction<'static, Any>, name: &str) -> 
     Ok(row.fetch_optional(&mut **tx).await?.is_some())
 }
 
-/// Removes all that a user has at the console, with the user.
+/// Removes all that a user has at the console, with the user: a later one of the same name is somebody else, who gives no
+/// rights to links that the first one made, and gets no shells of theirs.
 pub(crate) async fn forget(tx: &mut Transaction<'static, Any>, user_name: &str) -> Result<(), StoreError> {
     for statement in [
         "DELETE FROM console_passwords WHERE user_name = $1",
         "DELETE FROM console_logins WHERE user_name = $1",
         "DELETE FROM console_links WHERE user_name = $1",
         "DELETE FROM console_identities WHERE user_name = $1",
+        "DELETE FROM shell_shares WHERE made_by = $1",
+        // Owners are ARNs, and no name of a user has a colon or a slash.
+        "DELETE FROM web_shells WHERE substr(owner, length(owner) - length($1) - 5) = ':user/' || $1",
     ] {
         sqlx::query(statement).bind(user_name).execute(&mut **tx).await?;
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use clamshell_store::{LoginMethod, LoginRecord, PrincipalKind, PrincipalRecord};
+use clamshell_domain::{SessionId, ShellId, StorageId, SystemEntropy};
+use clamshell_store::{LoginMethod, LoginRecord, PrincipalKind, PrincipalRecord, ShareAccess, ShareRecord};
 
-use crate::Fixture;
+use crate::{Fixture, session_key};
 
 async fn user(fixture: &Fixture, name: &str) {
     let record = PrincipalRecord {
@@ -54,6 +55,40 @@ async fn logins_survive_and_go_with_their_user() {
     assert_eq!(ids(&fixture).await, ["b"]);
     fixture.store.remove_console_logins(&["b".to_owned(), "x".to_owned()]).await.unwrap();
     assert!(ids(&fixture).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_user_of_the_same_name_is_somebody_else() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let key = session_key(&fixture.add_runtime("one").await, 1);
+    store.create_session(&key, &StorageId::generate(&SystemEntropy), 1, 1, "native").await.unwrap();
+    let shell = ShellId::parse("build").unwrap();
+    for name in ["ann", "joann"] {
+        user(&fixture, name).await;
+        let share = ShareRecord {
+            share_id: name.to_owned(),
+            key: key.clone(),
+            shell_id: shell.clone(),
+            access: ShareAccess::Write,
+            made_by: name.to_owned(),
+            created_at_ms: 10,
+            expires_at_ms: 100,
+        };
+        store.insert_share(&share, &[u8::try_from(name.len()).unwrap(); 32]).await.unwrap();
+        let session = SessionId::parse(format!("{name:s<40}")).unwrap();
+        store.open_web_shell(&session, &shell, &arn(name), 10).await.unwrap();
+    }
+    store.remove_principal(PrincipalKind::User, "ann").await.unwrap();
+    user(&fixture, "ann").await;
+    let shares = store.list_shares(&key, &shell, 20).await.unwrap();
+    assert_eq!(shares.iter().map(|share| share.made_by.as_str()).collect::<Vec<_>>(), ["joann"]);
+    assert_eq!(store.web_shells(&arn("ann")).await.unwrap(), []);
+    assert_eq!(store.web_shells(&arn("joann")).await.unwrap().len(), 1);
+}
+
+fn arn(user: &str) -> String {
+    format!("arn:aws:iam::123456789012:user/{user}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
