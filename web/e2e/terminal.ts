@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import headless from "@xterm/headless";
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from "playwright-core";
-import { expect } from "vitest";
 import { CHROMIUM } from "./lacking";
 import type { Api, Shell } from "./server";
 import { until } from "./until";
@@ -123,7 +122,7 @@ export class Terminal {
   /** Lines that the page shows. */
   async lines(): Promise<string[]> {
     const lines = await this.pane.locator(".xterm-rows > div").allTextContents();
-    return lines.map((line) => line.replaceAll("\u00a0", " ").trimEnd());
+    return lines.map(plain);
   }
 
   /** Waits until the screen has a text. */
@@ -154,7 +153,12 @@ export class Terminal {
       const after = await this.info();
       if (before.endOffset !== after.endOffset) throw new Error("output goes on");
       if (offset !== after.endOffset) throw new Error(`${offset} bytes are shown of ${after.endOffset}`);
-      expect(lines).toEqual(reference);
+      const differs = reference.flatMap((line, row) =>
+        line === lines[row]
+          ? []
+          : [`${row}: shown ${JSON.stringify(lines[row])}, reference ${JSON.stringify(line)}`],
+      );
+      if (differs.length > 0) throw new Error(`\n${differs.join("\n")}`);
       return true;
     });
   }
@@ -167,7 +171,12 @@ export async function paint(size: { cols: number; rows: number }, bytes: Uint8Ar
   await new Promise<void>((resolve) => terminal.write(bytes, resolve));
   const buffer = terminal.buffer.active;
   const line = (row: number) => buffer.getLine(buffer.baseY + row)?.translateToString(true) ?? "";
-  const lines = Array.from({ length: size.rows }, (_, row) => line(row).trimEnd());
+  const lines = Array.from({ length: size.rows }, (_, row) => plain(line(row)));
   terminal.dispose();
   return lines;
+}
+
+/** A line without spaces at its end; the page writes spaces that do not break, as some programs do. */
+function plain(line: string): string {
+  return line.replaceAll("\u00a0", " ").trimEnd();
 }
