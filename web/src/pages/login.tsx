@@ -106,8 +106,9 @@ export function LoginPage(props: { readonly me: Extract<Me, { signedIn: false }>
         )}
         <hr />
         <p class="muted small">
-          No password yet? On the server's machine, <code>clamshell console</code> prints a link that signs
-          you in once.
+          No password yet? On the server's machine,{" "}
+          <code>clamshell console{props.me.mode === "web" && " --data-dir DIR"}</code> prints a link that
+          signs you in once{props.me.mode === "web" && "; DIR is the directory of the web terminal"}.
         </p>
       </div>
     </main>

@@ -80,10 +80,13 @@ function Shells(props: {
   readonly canWrite: boolean;
   readonly onEnd: () => void;
 }) {
-  const rest = props.shells.filter(
-    (shell) =>
-      shell.state !== "Ended" && !findShell(layout.value, { session: shell.sessionId, shell: shell.shellId }),
-  );
+  const rest = props.shells
+    .filter(
+      (shell) =>
+        shell.state !== "Ended" &&
+        !findShell(layout.value, { session: shell.sessionId, shell: shell.shellId }),
+    )
+    .sort((a, b) => b.createdAt.localeCompare(a.createdAt));
   const show = (shell: Shell, access: "write" | "watch") => {
     openShell({
       runtime: shell.runtimeArn,
