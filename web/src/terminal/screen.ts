@@ -120,14 +120,23 @@ export class Screen {
 
   /** Shows a screen of this size, smaller if it must be. */
   give(cols: number, rows: number): void {
-    this.#given = { cols, rows };
-    this.layOut();
+    this.#inOrder(() => {
+      this.#given = { cols, rows };
+      this.layOut();
+    });
   }
 
   /** Takes the size of the room again. */
   take(): void {
-    this.#given = undefined;
-    this.layOut();
+    this.#inOrder(() => {
+      this.#given = undefined;
+      this.layOut();
+    });
+  }
+
+  /** Does something when all that was written before is parsed: xterm.js changes its size at once, before that. */
+  #inOrder(action: () => void): void {
+    this.terminal.write("", action);
   }
 
   /** Whether somebody else decides about the size. */
