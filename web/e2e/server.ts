@@ -1,6 +1,15 @@
 /** A `clamshell serve` of a test's own, killed and started again at will, and calls of its API as the page makes them. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PROGRAM } from "./lacking";
@@ -23,12 +32,22 @@ export class Server {
   #child: ChildProcess | undefined;
   #port = 0;
 
-  private constructor() {}
+  private constructor(
+    /** The data directory of the server that this one is in front of (`clamshell web`). */
+    readonly upstream?: string,
+  ) {}
 
   /** Starts a server on a free port with an empty data directory. */
   static async start(configuration = ""): Promise<Server> {
     const server = new Server();
     writeFileSync(join(server.dataDir, "clamshell.toml"), configuration);
+    await server.start();
+    return server;
+  }
+
+  /** Starts a web terminal in front of the runtime `default` of a server. */
+  static async inFrontOf(upstream: Server): Promise<Server> {
+    const server = new Server(upstream.dataDir);
     await server.start();
     return server;
   }
@@ -53,7 +72,11 @@ export class Server {
   async start(): Promise<void> {
     const log = openSync(join(this.dataDir, "test-server.log"), "a");
     const listen = `127.0.0.1:${this.#port}`;
-    const child = spawn(PROGRAM, ["serve", "--data-dir", this.dataDir, "--listen", listen], {
+    const what =
+      this.upstream === undefined
+        ? ["serve", "--data-dir", this.dataDir]
+        : ["web", "--runtime", "default", "--data-dir", this.upstream, "--web-dir", this.dataDir];
+    const child = spawn(PROGRAM, [...what, "--listen", listen], {
       stdio: ["ignore", log, log],
       env: { ...process.env, CLAMSHELL_LOG: "info" },
     });
@@ -142,6 +165,7 @@ export class Server {
 /** Process ids of what holds the sandboxes. */
 function keepers(dataDir: string): number[] {
   const sessions = join(dataDir, "sessions");
+  if (!existsSync(sessions)) return [];
   const found: number[] = [];
   for (const name of readdirSync(sessions, { encoding: "utf8" })) {
     try {
