@@ -51,9 +51,9 @@ export function Tabs(props: { readonly me: SignedIn }) {
               key={grid}
               type="button"
               class="plain"
-              aria-label={grid === 1 ? "One pane" : `${grid} panes`}
+              aria-label={grid === 1 ? "1 pane" : `${grid} panes`}
               aria-pressed={shown?.grid === grid}
-              title={`${grid === 1 ? "One pane" : `${grid} panes`} (Alt+Shift+G)`}
+              title={`${grid === 1 ? "1 pane" : `${grid} panes`} (Alt+Shift+G)`}
               onClick={() => setGrid(grid)}
             >
               {grid}
@@ -63,7 +63,7 @@ export function Tabs(props: { readonly me: SignedIn }) {
         <button
           type="button"
           class="plain wide-only"
-          aria-label={`Smaller font, now ${terminalFontSize.value} pixels`}
+          aria-label={`A−: smaller font, now ${terminalFontSize.value} pixels`}
           title="Smaller font (Alt+Shift+−)"
           onClick={() => perform({ do: "font", by: -1 })}
         >
@@ -72,7 +72,7 @@ export function Tabs(props: { readonly me: SignedIn }) {
         <button
           type="button"
           class="plain wide-only"
-          aria-label={`Larger font, now ${terminalFontSize.value} pixels`}
+          aria-label={`A+: larger font, now ${terminalFontSize.value} pixels`}
           title="Larger font (Alt+Shift+=)"
           onClick={() => perform({ do: "font", by: 1 })}
         >
@@ -140,10 +140,12 @@ function TabButton(props: { readonly tab: Tab; readonly index: number; readonly 
         {more}
         <span class="visually-hidden">, {describeState(state)}</span>
       </button>
+      {/* A list of tabs has nothing but tabs for those who hear it; they have the key, and the button at the terminal. */}
       <button
         type="button"
         class="plain term-tab-close"
-        aria-label={`Detach ${name}; the shell goes on`}
+        aria-hidden="true"
+        tabIndex={-1}
         title="Detach; the shell goes on (Alt+Shift+D)"
         onClick={() => detach(pane)}
       >
