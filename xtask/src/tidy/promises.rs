@@ -1,4 +1,5 @@
-//! Rules about documents that promise: `SPECIFICATION.md` names tests, and they must exist.
+//! Rules about documents that promise: `SPECIFICATION.md` names tests, and they must exist. Those of the page, `web`, are
+//! named by what they say of themselves, and its measurements by their group.
 
 use super::{File, Finding};
 
@@ -34,6 +35,11 @@ pub(super) fn check(files: &[File], findings: &mut Vec<Finding>) {
 
 /// Whether the crate has a function of this name; the modules in front of it are for the reader.
 fn exists(files: &[File], package: &str, name: &str) -> bool {
+    if package == "web" {
+        let signs = [format!("it(\"{name}\""), format!("export async function {name}(stage: Stage)")];
+        let page = files.iter().filter(|file| file.path.starts_with("web/"));
+        return page.into_iter().any(|file| signs.iter().any(|sign| file.text.contains(sign)));
+    }
     let function = format!("fn {}(", name.rsplit("::").next().unwrap_or(name));
     let folders = [format!("crates/{package}/"), format!("{package}/")];
     files
@@ -51,7 +57,9 @@ mod tests {
         let check = |row: &str, expected: &[&str]| {
             let text = format!("# Promises\n\n| promise | number | test |\n|---|---|---|\n{row}\n");
             let code = ("crates/clamshell-a/src/b.rs", "mod tests { fn one() {} fn two() {} }");
-            expect(check, &[("SPECIFICATION.md", &text), code], expected);
+            let page = ("web/src/c.test.ts", "it(\"does it all\", () => {});");
+            let group = ("web/bench/d.ts", "export async function echo(stage: Stage): Promise<void> {}");
+            expect(check, &[("SPECIFICATION.md", &text), code, page, group], expected);
         };
         check("| x | 1 | `clamshell-a` `b::tests::one`, `two` |", &[]);
         check(
@@ -59,6 +67,8 @@ mod tests {
             &["error: SPECIFICATION.md:5: clamshell-a has no test b::tests::three"],
         );
         check("| x | 1 | `clamshell-c` `one` |", &["error: SPECIFICATION.md:5: clamshell-c has no test one"]);
+        check("| x | 1 | `web` `does it all`, `echo` |", &[]);
+        check("| x | 1 | `web` `does it` |", &["error: SPECIFICATION.md:5: web has no test does it"]);
         check(
             "| x | 1 | soon |",
             &["error: SPECIFICATION.md:5: a promise names its test: `crate` `module::test`"],
