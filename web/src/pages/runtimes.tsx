@@ -108,7 +108,7 @@ function RuntimeList(props: { readonly me: SignedIn }) {
                       {runtime.agentRuntimeVersion}
                     </td>
                     <td data-label="Description">
-                      <span class="clip" title={runtime.description}>
+                      <span class="clip wide" title={runtime.description}>
                         {printable(runtime.description ?? "")}
                       </span>
                     </td>

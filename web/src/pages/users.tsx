@@ -26,7 +26,9 @@ export function roleOf(user: User): string | null {
 }
 
 /** The page. */
-export default function Users(_props: { readonly me: SignedIn }) {
+export default function Users(props: { readonly me: SignedIn }) {
+  // A web terminal has users of its own, in a directory of its own.
+  const where = props.me.mode === "web" ? " --data-dir DIR" : "";
   const users = useLoad((signal) => call<{ users: User[] }>("GET", USERS, undefined, signal), []);
   const [making, setMaking] = useState(false);
   const [password, setPassword] = useState<User | null>(null);
@@ -66,7 +68,10 @@ export default function Users(_props: { readonly me: SignedIn }) {
       {list?.length === 0 && (
         <Empty
           title="No users yet"
-          commands={["clamshell users create NAME --console-role operator", "clamshell users passwd NAME"]}
+          commands={[
+            `clamshell users create NAME --console-role operator${where}`,
+            `clamshell users passwd NAME${where}`,
+          ]}
         >
           <p class="muted">Give each person a name of their own, a role and a password:</p>
         </Empty>

@@ -34,7 +34,7 @@ function OwnTerminals(props: { readonly me: SignedIn }) {
     const shell = query.get("shell");
     const access = me.role === "viewer" || query.get("access") === "watch" ? "watch" : "write";
     if (shell !== null) openShell({ ...at, shell, access });
-    else newShell(at);
+    else if (me.role !== "viewer") newShell(at);
     navigate(href(["terminal"]), true);
     focusSoon();
   }, [query]);
