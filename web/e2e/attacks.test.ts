@@ -1,4 +1,6 @@
 /** What pages of others, thieves of cookies and senders of nonsense reach: nothing. */
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
@@ -124,6 +126,39 @@ describe.skipIf(LACKING)("attacks", () => {
       });
       expect([400, 401, 403], value).toContain(response.status);
     }
+  });
+
+  test("a cookie that was kept too long is worth nothing", async () => {
+    const late = await server.login();
+    const { context, page } = await window(browser, late);
+    await page.goto(`${server.origin}/console/sessions`);
+    await page.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached" });
+    const { logins } = await late.call<{ logins: { loginId: string; current: boolean }[] }>(
+      "GET",
+      "/console/logins",
+    );
+    const id = logins.find((login) => login.current)?.loginId ?? "";
+    // Twelve hours without use, in a moment.
+    await server.stop();
+    const change = [
+      "import sqlite3, sys",
+      "db = sqlite3.connect(sys.argv[1])",
+      "hours = 13 * 3600 * 1000",
+      "times = 'last_used_at_ms = last_used_at_ms - ?, created_at_ms = created_at_ms - ?, expires_at_ms = expires_at_ms - ?'",
+      "done = db.execute(f'UPDATE console_logins SET {times} WHERE login_id = ?', (hours, hours, hours, sys.argv[2]))",
+      "assert done.rowcount == 1",
+      "db.commit()",
+    ];
+    execFileSync("python3", ["-c", change.join("\n"), join(server.dataDir, "clamshell.db"), id]);
+    await server.start();
+    expect((await late.ask("GET", "/clamshell/v1/sessions")).status).toBe(401);
+    await page.goto(`${server.origin}/console/sessions`);
+    await page.locator(".login-card").waitFor();
+    expect(await upgrade(page, `ws://127.0.0.1:${server.port}${attach}`)).toBe("refused");
+    // Whose login is fresh is here again.
+    expect((await api.ask("GET", "/clamshell/v1/sessions")).status).toBe(200);
+    await terminal.is("live");
+    await context.close();
   });
 
   const routes = LACKING === undefined ? writes() : [];

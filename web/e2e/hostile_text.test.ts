@@ -1,7 +1,10 @@
 /** Texts that programs, files and people choose are shown as texts, wherever the page shows them. */
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LACKING } from "./lacking";
+import { LACKING, PROGRAM } from "./lacking";
 import { type Api, Server } from "./server";
 import { startBrowser, Terminal, window } from "./terminal";
 import { until } from "./until";
@@ -95,6 +98,28 @@ describe.skipIf(LACKING)("hostile text", () => {
     await page.getByText("CreateUser").first().waitFor();
     expect(await page.locator('img[src="x"], script:not([src])').count()).toBe(0);
     expect(alarms).toEqual([]);
+  });
+
+  test("lines that an agent prints", async () => {
+    const folder = join(server.dataDir, "printer");
+    execFileSync(PROGRAM, ["create", "printer", "--agent", "plain-http", "--dir", folder], {
+      stdio: "ignore",
+    });
+    const file = join(folder, "agent.py");
+    // Markup, a title of a terminal, and characters that turn the direction of text.
+    const line = `${MARKUP}\u001b]0;owned\u0007\u202eend`;
+    writeFileSync(
+      file,
+      `${readFileSync(file, "utf8")}`.replace(
+        "import json\n",
+        `import json\nprint(${JSON.stringify(line)}, flush=True)\n`,
+      ),
+    );
+    server.run("deploy", folder, "--name", "printer");
+    server.run("invoke", "printer", "hello");
+    await showsVerbatim("logs/printer/DEFAULT", MARKUP);
+    expect(await page.title()).not.toContain("owned");
+    expect(await page.locator("body").innerText()).not.toContain("\u202e");
   });
 
   test("a name of a user that is no name is refused", async () => {
