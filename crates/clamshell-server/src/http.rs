@@ -79,6 +79,7 @@ pub(crate) async fn handle(
     let trail = trail::Trail::default();
     request.extensions_mut().insert(trail.clone());
     let recorder = trail::Recorder::new(&app, trail, request_id);
+    let of_own_page = login::is_offered(request.headers()) || access::share::is_offered(request.headers());
     let mut code = None;
     let span = tracing::info_span!("request", id = %request_id, method = %request.method());
     let response = dispatch(&app, request, request_id).instrument(span.clone()).await;
@@ -103,6 +104,7 @@ pub(crate) async fn handle(
         response
     });
     recorder.answered(response.status(), code).await;
+    let response = if of_own_page { response::of_own_page(response) } else { response };
     Ok(response::finish(response, request_id))
 }
 

@@ -26,8 +26,7 @@ pub(super) fn find(app: &Arc<App>, parts: &Parts) -> Result<Option<Arc<Login>>, 
         return Ok(None);
     }
     // The name depends on the site; a request for none has no business with either.
-    let named = [COOKIE, INSECURE_COOKIE].iter().any(|name| cookie(&parts.headers, name).is_some());
-    if !named {
+    if !is_offered(&parts.headers) {
         return Ok(None);
     }
     let site = guard::of_own_page(app, parts)?;
@@ -35,6 +34,11 @@ pub(super) fn find(app: &Arc<App>, parts: &Parts) -> Result<Option<Arc<Login>>, 
     let login = app.console.logins.find(token).ok_or(ConsoleError::Ended)?;
     app.note_login_use(&login);
     Ok(Some(login))
+}
+
+/// Whether a request brings the cookie of a login, good or not.
+pub(super) fn is_offered(headers: &HeaderMap) -> bool {
+    [COOKIE, INSECURE_COOKIE].iter().any(|name| cookie(headers, name).is_some())
 }
 
 /// Value of the header that gives a login to a browser.

@@ -64,7 +64,7 @@ pub(super) fn via(parts: &Parts, has_token: bool) -> AuditVia {
         parts.headers.contains_key(header::AUTHORIZATION)
             || parts.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="))
     };
-    if share::is_offered(parts) {
+    if share::is_offered(&parts.headers) {
         AuditVia::Share
     } else if has_token {
         AuditVia::Token

@@ -120,6 +120,32 @@ const ENDED: &str = "The login has ended; sign in again";
 const WRONG: &str = "Wrong user name, password or link";
 
 #[tokio::test]
+async fn answers_to_a_login_are_for_our_page_and_no_answer_is_a_document() {
+    let server = InProcess::start("").await;
+    let cookie = root_login(&server).await;
+    let headers = |reply: &Reply| {
+        ["cache-control", "access-control-allow-origin", "cross-origin-resource-policy"]
+            .map(|name| reply.header(name).to_owned())
+    };
+    for path in [SESSIONS, "/clamshell/v1/keys", "/clamshell/v1/nothing"] {
+        let answer = by(&server, &cookie, "GET", path).send(&server.client).await;
+        assert_eq!(headers(&answer), ["no-store", "", "same-origin"], "{path}");
+    }
+    // Where it was ended, and where another site made the request.
+    let ended = by(&server, "__Host-clamshell=none", "GET", SESSIONS).send(&server.client).await;
+    assert_eq!(headers(&ended), ["no-store", "", "same-origin"]);
+    let signed = Call::new("GET", SESSIONS).signed(&server.root()).send(&server.client).await;
+    assert_eq!(headers(&signed), ["", "*", ""], "what is signed may be asked for from everywhere");
+    // Objects and agents' answers have types that their makers choose.
+    for path in [SESSIONS, "/bucket/page.html", "/runtimes/none/invocations", "/favicon.ico", "/"] {
+        let answer = Call::new("GET", path).send(&server.client).await;
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'; sandbox;"), "{path}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_signs_in_once_and_its_cookie_is_as_good_as_a_signature() {
     let server = InProcess::start("").await;
     let me = page(&server, "GET", &format!("{CONSOLE}/me"));

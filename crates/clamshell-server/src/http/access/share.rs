@@ -27,8 +27,8 @@ const SHARE_SUBPROTOCOL: &str = "clamshell.share.";
 const TOKEN_CHARS_MAX: usize = 64;
 
 /// Whether a request brings a share link.
-pub(in crate::http) fn is_offered(parts: &Parts) -> bool {
-    token(&parts.headers).is_some()
+pub(in crate::http) fn is_offered(headers: &HeaderMap) -> bool {
+    token(headers).is_some()
 }
 
 /// Which shell a share link is for, and that it may be used for this request. `None` for requests without one.
