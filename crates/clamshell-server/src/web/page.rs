@@ -20,7 +20,7 @@ use futures_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc},
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -45,6 +45,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A page that takes no output for so long is sent away: its writers hold everybody up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A page that reports nothing taken for so long does not hold up the others that write. As with shells of this server.
+const LAG: Duration = Duration::from_secs(5);
 
 /// A page's wish.
 #[derive(Debug, Clone, Copy)]
@@ -165,8 +168,16 @@ impl Served<'_> {
             }
         }
         let mut changed = self.shell.watch();
+        // Since when there is no room, and whether that was so long that it was told.
+        let (mut full_at, mut lags) = (Instant::now(), false);
         loop {
             let has_room = self.has_room();
+            if has_room {
+                full_at = Instant::now();
+                if std::mem::take(&mut lags) {
+                    self.shell.change(|state| state.set_lags(self.id, false));
+                }
+            }
             let next = if has_room {
                 // Marked before it is asked for, so that no change in between is missed.
                 changed.mark_unchanged();
@@ -194,6 +205,11 @@ impl Served<'_> {
                     tokio::select! {
                         _ = changed.changed(), if has_room => Ok(()),
                         () = self.more_consumed.notified(), if !has_room => Ok(()),
+                        () = sleep_until(full_at + LAG), if !has_room && !lags => {
+                            lags = true;
+                            self.shell.change(|state| state.set_lags(self.id, true));
+                            Ok(())
+                        }
                         Some(()) = heartbeats.recv() => {
                             self.send(sink, binary(ShellFrame::Heartbeat)).await
                         }

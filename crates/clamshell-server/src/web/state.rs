@@ -65,6 +65,8 @@ pub(super) enum Link {
 struct Page {
     cursor: u64,
     writes: bool,
+    /// It has taken nothing for a while.
+    lags: bool,
     size: (u16, u16),
 }
 
@@ -197,9 +199,14 @@ impl State {
         self.run_start = self.ring.end();
     }
 
-    /// Whether there is room for more output: the writers have kept up.
+    /// Whether there is room for more output: the writers have kept up. One that takes nothing holds the others no longer,
+    /// as a laptop that sleeps with a page open; alone it does, and then nothing is lost.
     pub(super) fn has_room(&self) -> bool {
-        let slowest = self.pages.values().filter(|page| page.writes).map(|page| page.cursor).min();
+        let slowest_of = |lags: bool| {
+            let writers = self.pages.values().filter(move |page| page.writes && page.lags == lags);
+            writers.map(|page| page.cursor).min()
+        };
+        let slowest = slowest_of(false).or_else(|| slowest_of(true));
         slowest.is_none_or(|cursor| self.ring.end().saturating_sub(cursor) < LEAD_BYTES_MAX)
     }
 
@@ -213,7 +220,7 @@ impl State {
         };
         let id = self.next_page;
         self.next_page += 1;
-        self.pages.insert(id, Page { cursor, writes, size: self.size });
+        self.pages.insert(id, Page { cursor, writes, lags: false, size: self.size });
         let shell_id = shell_id.to_owned();
         let mut statuses = vec![
             Status::Confirmed {
@@ -279,6 +286,13 @@ impl State {
         self.size = size;
         self.screen.resize(size.0, size.1);
         true
+    }
+
+    /// A page takes nothing any more, or takes output again.
+    pub(super) fn set_lags(&mut self, id: u64, lags: bool) {
+        if let Some(page) = self.pages.get_mut(&id) {
+            page.lags = lags;
+        }
     }
 
     /// A page goes.
@@ -364,6 +378,24 @@ mod tests {
         assert!(state.has_room());
         state.detach(writer);
         assert_eq!(state.attached(), (0, 1));
+    }
+
+    #[test]
+    fn a_page_that_takes_nothing_holds_itself_alone() {
+        let mut state = state();
+        let (asleep, ..) = state.attach("s", From::End, true);
+        let big = vec![b'x'; usize::try_from(LEAD_BYTES_MAX).unwrap()];
+        state.on_output(&big);
+        state.set_lags(asleep, true);
+        assert!(!state.has_room(), "nobody else is there who could want more");
+        let (awake, ..) = state.attach("s", From::End, true);
+        assert!(state.has_room());
+        state.on_output(&big);
+        assert!(!state.has_room(), "the other one still counts");
+        assert!(matches!(state.next(awake, 2 * big.len()), Next::Output(_)));
+        assert!(state.has_room());
+        state.set_lags(asleep, false);
+        assert!(!state.has_room());
     }
 
     #[test]
