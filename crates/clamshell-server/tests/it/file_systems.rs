@@ -248,3 +248,80 @@ async fn a_prefix_of_a_bucket_is_copied_at_each_start() {
     })
     .await;
 }
+
+async fn stop(client: &Client, session: &str) {
+    let path = client.runtime_path("stopruntimesession");
+    let headers = [("x-amzn-bedrock-agentcore-runtime-session-id", session)];
+    let reply = client.request("POST", &path, &headers, b"{}").await.unwrap();
+    assert_eq!(reply.status.as_u16(), 200, "{}", String::from_utf8_lossy(&reply.body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sessions_change_goes_back_to_the_bucket() {
+    let Some((_bucket, code)) = code() else { return };
+    let configuration = format!(
+        "{code}[access_points.\"{}\"]\ns3 = \"work-bucket/below\"\n[access_points.\"{}\"]\ns3 = \"work-bucket/below\"\nread_only = true\n",
+        arn(1),
+        arn(2)
+    );
+    let server = InProcess::start(&configuration).await;
+    let Some(clients) = Clients::new(&server) else { return };
+    clients.aws(&["s3", "mb", "s3://work-bucket"]).await;
+    std::fs::write(clients.path().join("file"), "first").unwrap();
+    clients.aws(&["s3", "cp", "file", "s3://work-bucket/below/a/known"]).await;
+    let file_systems = vec![point(1, "/mnt/work"), point(2, "/mnt/fixed")];
+    let client = runtime(&server, "writing", "native", file_systems).await;
+    let (one, other) = (session(1), session(2));
+    // As the agent's user, which owns the folder.
+    let write = "cd /mnt/work; cat a/known; mkdir b; echo -n new > b/new; echo -n more > a/known; touch /mnt/fixed/x || echo \" refused\"";
+    says(&client, &one, write, "first refused").await;
+    says(
+        &client,
+        &other,
+        "cd /mnt/work; cat a/known; cat b/new; ln -s /etc/passwd link; echo -n x > gone",
+        "morenew",
+    )
+    .await;
+    stop(&client, &one).await;
+    let key = |key: &str| format!("s3://work-bucket/below/{key}");
+    // A stop waits for what is so little.
+    assert_eq!(clients.aws(&["s3", "cp", &key("b/new"), "-"]).await, "new");
+    assert_eq!(clients.aws(&["s3", "cp", &key("a/known"), "-"]).await, "more");
+
+    // Both sides change a file, the bucket gets another, and a file goes, while one session still runs.
+    clients.aws(&["s3", "cp", "file", &key("a/known")]).await;
+    clients.aws(&["s3", "cp", "file", &key("arrived")]).await;
+    says(&client, &other, "cd /mnt/work; echo -n ours > a/known; rm gone; echo done", "done").await;
+    stop(&client, &other).await;
+    assert_eq!(clients.aws(&["s3", "cp", &key("a/known"), "-"]).await, "ours");
+    let listed = clients.aws(&["s3", "ls", "--recursive", "s3://work-bucket"]).await;
+    assert!(listed.contains("below/a/known.conflict-") && !listed.contains("below/gone"), "{listed}");
+    assert!(!listed.contains("link"), "{listed}");
+    let path = "/clamshell/v1/logs?runtime=writing";
+    eventually("the log says so", LIMIT, async || {
+        let reply = server.client.request("GET", path, &[], &[]).await.unwrap();
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        if text.contains("not written back") && text.contains(".conflict-") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    let mut number = 2;
+    eventually("a new session sees what arrived", LIMIT, async || {
+        number += 1;
+        let seen = run(&client, &session(number), "cat /mnt/work/arrived /mnt/work/a/known.conflict-*").await;
+        if seen.stdout == "firstfirst" { Ok(()) } else { Err(seen.stdout) }
+    })
+    .await;
+
+    // A session that goes on is looked at from time to time, also by the server that finds it again.
+    let server = server.start_again(&configuration).await;
+    let mut client = client;
+    client.authority = server.client.authority.clone();
+    let Some(clients) = Clients::new(&server) else { return };
+    says(&client, &session(number), "cd /mnt/work; echo -n later > later; rm arrived; echo done", "done")
+        .await;
+    eventually("it is written back", LIMIT, async || {
+        let listed = clients.aws(&["s3", "ls", "--recursive", "s3://work-bucket"]).await;
+        if listed.contains("below/later") && !listed.contains("arrived") { Ok(()) } else { Err(listed) }
+    })
+    .await;
+}
