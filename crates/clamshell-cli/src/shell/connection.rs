@@ -27,6 +27,8 @@ const OPTIONAL_CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Frames that may come before the confirmation: a whole replay of 256 KiB in small frames.
 const EARLY_FRAMES_MAX: usize = 1024;
+/// And their bytes, but for the last one, of at most 1 MiB: a replay has no more, and an endpoint must not fill the memory.
+const EARLY_BYTES_MAX: usize = 512 * 1024;
 
 /// Which call attaches, and from where in the output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +138,8 @@ pub(super) async fn connect(
 
 /// Reads until the confirmation, keeping what comes before it. Cancel-safe: what was read is kept.
 async fn confirmation(connection: &mut Connection) -> Result<(), (Option<u16>, String)> {
-    while connection.early.len() < EARLY_FRAMES_MAX {
+    let mut early_bytes = 0;
+    while connection.early.len() < EARLY_FRAMES_MAX && early_bytes < EARLY_BYTES_MAX {
         let message = match connection.socket.messages.next().await {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Err((None, error.to_string())),
@@ -154,6 +157,7 @@ async fn confirmation(connection: &mut Connection) -> Result<(), (Option<u16>, S
                     connection.offset = offset.or(connection.offset);
                     return Ok(());
                 }
+                early_bytes += bytes.len();
                 connection.early.push_back(bytes);
             }
             Message::Close(frame) => {
