@@ -9,7 +9,8 @@ import { paint, startBrowser, Terminal, window } from "./terminal";
 import { until } from "./until";
 
 /** Output that goes on for some seconds while something happens: two megabytes, and a last line. */
-const COUNTER = "for i in $(seq 1 150); do seq $((i*10000)) $((i*10000+1999)); sleep 0.03; done; echo done-$((6*7))";
+const COUNTER =
+  "for i in $(seq 1 150); do seq $((i*10000)) $((i*10000+1999)); sleep 0.03; done; echo done-$((6*7))";
 
 describe.skipIf(LACKING)("resuming", () => {
   let cable: Cable;

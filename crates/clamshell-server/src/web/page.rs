@@ -199,6 +199,7 @@ impl Served<'_> {
                 Next::Resized(cols, rows) => {
                     self.send(sink, status(&Status::Resized { shell_id: shell_id(), cols, rows })).await
                 }
+                Next::Notice(text) => self.send(sink, binary(ShellFrame::Stderr(text.as_bytes()))).await,
                 Next::Anew => return Bye::Close(1001, "another program runs in this shell".to_owned()),
                 Next::Ended(end) => return Bye::Ended(end),
                 Next::Nothing => {

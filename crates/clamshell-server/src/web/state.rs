@@ -27,6 +27,10 @@ const PICTURE_BYTES_MAX: usize = 1 << 20;
 /// Cleared before output that does not join on: terminal reset, and its scrollback.
 const CLEAR: &[u8] = b"\x1bc\x1b[3J";
 
+/// What people are told of the upstream.
+const AWAY: &str = "The endpoint cannot be reached. What is typed waits for it.";
+const BACK: &str = "The endpoint is reached again.";
+
 /// Sizes a page may ask for: as the guest's.
 const CELLS_MAX: u16 = 1000;
 
@@ -68,6 +72,8 @@ struct Page {
     /// It has taken nothing for a while.
     lags: bool,
     size: (u16, u16),
+    /// It was told that the upstream cannot be reached.
+    told_away: bool,
 }
 
 /// Where a page begins.
@@ -90,6 +96,8 @@ pub(super) enum Next {
     Gap(u64, u64),
     /// Another page changed the size.
     Resized(u16, u16),
+    /// The upstream cannot be reached, or is reached again: for people.
+    Notice(&'static str),
     /// A newer program runs under this name: the page has to begin again.
     Anew,
     /// It has all there is, and no more will come.
@@ -220,7 +228,7 @@ impl State {
         };
         let id = self.next_page;
         self.next_page += 1;
-        self.pages.insert(id, Page { cursor, writes, lags: false, size: self.size });
+        self.pages.insert(id, Page { cursor, writes, lags: false, size: self.size, told_away: false });
         let shell_id = shell_id.to_owned();
         let mut statuses = vec![
             Status::Confirmed {
@@ -257,6 +265,12 @@ impl State {
         if page.size != size {
             page.size = size;
             return Next::Resized(size.0, size.1);
+        }
+        // The first attempt to connect again is not worth a word.
+        let away = matches!(self.link, Link::Connecting(2..));
+        if page.told_away != away && (away || self.link == Link::Live) {
+            page.told_away = away;
+            return Next::Notice(if away { AWAY } else { BACK });
         }
         match self.ring.read(page.cursor, bytes_max) {
             Piece::Gone(to) => {
@@ -417,6 +431,25 @@ mod tests {
         state.on_output(b"$ make\n");
         let mut joint = state.on_connected(true).expect("there is output to join");
         assert_eq!(joint.on_output(b"$ make\nok\n"), Joined::Continues(b"ok\n".to_vec()));
+    }
+
+    #[test]
+    fn people_are_told_when_the_upstream_is_away_for_longer() {
+        let mut state = state();
+        let (id, ..) = state.attach("s", From::End, true);
+        state.on_connecting(1);
+        assert_eq!(all(&mut state, id), []);
+        state.on_connecting(2);
+        assert_eq!(all(&mut state, id), [Next::Notice(AWAY)]);
+        // Whoever comes meanwhile is told as well, and everybody once.
+        let (late, ..) = state.attach("s", From::End, false);
+        state.on_connecting(3);
+        assert_eq!((all(&mut state, late), all(&mut state, id)), (vec![Next::Notice(AWAY)], vec![]));
+        state.on_connecting(1);
+        assert_eq!(all(&mut state, id), []);
+        assert!(state.on_connected(true).is_none());
+        assert_eq!(all(&mut state, id), [Next::Notice(BACK)]);
+        assert_eq!(all(&mut state, id), []);
     }
 
     #[test]
