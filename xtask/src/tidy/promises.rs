@@ -36,7 +36,11 @@ pub(super) fn check(files: &[File], findings: &mut Vec<Finding>) {
 /// Whether the crate has a function of this name; the modules in front of it are for the reader.
 fn exists(files: &[File], package: &str, name: &str) -> bool {
     if package == "web" {
-        let signs = [format!("it(\"{name}\""), format!("export async function {name}(stage: Stage)")];
+        let signs = [
+            format!("it(\"{name}\""),
+            format!("test(\"{name}\""),
+            format!("export async function {name}(stage: Stage)"),
+        ];
         let page = files.iter().filter(|file| file.path.starts_with("web/"));
         return page.into_iter().any(|file| signs.iter().any(|sign| file.text.contains(sign)));
     }
@@ -57,7 +61,8 @@ mod tests {
         let check = |row: &str, expected: &[&str]| {
             let text = format!("# Promises\n\n| promise | number | test |\n|---|---|---|\n{row}\n");
             let code = ("crates/clamshell-a/src/b.rs", "mod tests { fn one() {} fn two() {} }");
-            let page = ("web/src/c.test.ts", "it(\"does it all\", () => {});");
+            let page =
+                ("web/src/c.test.ts", "it(\"does it all\", () => {}); test(\"in a browser\", () => {});");
             let group = ("web/bench/d.ts", "export async function echo(stage: Stage): Promise<void> {}");
             expect(check, &[("SPECIFICATION.md", &text), code, page, group], expected);
         };
@@ -67,7 +72,7 @@ mod tests {
             &["error: SPECIFICATION.md:5: clamshell-a has no test b::tests::three"],
         );
         check("| x | 1 | `clamshell-c` `one` |", &["error: SPECIFICATION.md:5: clamshell-c has no test one"]);
-        check("| x | 1 | `web` `does it all`, `echo` |", &[]);
+        check("| x | 1 | `web` `does it all`, `in a browser`, `echo` |", &[]);
         check("| x | 1 | `web` `does it` |", &["error: SPECIFICATION.md:5: web has no test does it"]);
         check(
             "| x | 1 | soon |",
