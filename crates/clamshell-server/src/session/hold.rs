@@ -1,11 +1,11 @@
-//! Calls that come while their session is being made wait for it a little.
+//! Calls that come while their session is being made, or ends by itself, wait for it a little.
 //!
-//! AWS answers them with RetryableConflictException at once, and so does this server when making the session takes
-//! longer: a caller with few retries would use them all up on one start.
+//! AWS answers them with RetryableConflictException at once, and so does this server when it takes longer: a caller with few
+//! retries would use them all up on one start. Who meets a stop that somebody asked for is told at once.
 
 use std::{sync::Arc, time::Duration};
 
-use clamshell_domain::{Phase, Runtime, SessionKey};
+use clamshell_domain::{Phase, Runtime, SessionKey, StopReason};
 use tokio::time::Instant;
 
 use super::{Call, CallError, Registry, Session};
@@ -42,10 +42,12 @@ impl Registry {
         let wait = async {
             match self.get(key) {
                 Some(session) if session.is_being_made() => session.made().await,
+                Some(session) if session.ends_by_itself() => session.ended().await,
                 // Its row is being written, or the answer is out of date by now. Never at full speed.
                 _ => tokio::time::sleep(LOOK).await,
             }
-            self.get(key).is_none_or(|session| session.lock().lifecycle.phase() != Phase::Stopping)
+            let is_stopped = |session: &Arc<Session>| session.lock().lifecycle.phase() == Phase::Stopping;
+            self.get(key).is_none_or(|session| !is_stopped(&session) || session.ends_by_itself())
         };
         tokio::select! {
             made = tokio::time::timeout_at(deadline, wait) => made.unwrap_or(false),
@@ -57,6 +59,23 @@ impl Registry {
 impl Session {
     fn is_being_made(&self) -> bool {
         self.lock().lifecycle.phase() == Phase::Provisioning
+    }
+
+    /// Its compute is being taken away without anybody having asked for it: its agent or its sandbox ended, a moment ago
+    /// perhaps, when the reason is not noted yet.
+    fn ends_by_itself(&self) -> bool {
+        let state = self.lock();
+        let by_itself = matches!(
+            state.record.stop_reason,
+            None | Some(StopReason::AgentExited | StopReason::Unhealthy | StopReason::Lost)
+        );
+        state.lifecycle.phase() == Phase::Stopping && by_itself
+    }
+
+    /// Resolves once nothing of the compute is left; then the next caller makes a new one.
+    async fn ended(&self) {
+        let mut changes = self.changed.subscribe();
+        while self.ends_by_itself() && changes.changed().await.is_ok() {}
     }
 
     /// Resolves once it runs, or could not be made; then the next caller tries again.
