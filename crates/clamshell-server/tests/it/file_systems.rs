@@ -269,16 +269,16 @@ async fn what_sessions_change_goes_back_to_the_bucket() {
     clients.aws(&["s3", "mb", "s3://work-bucket"]).await;
     std::fs::write(clients.path().join("file"), "first").unwrap();
     clients.aws(&["s3", "cp", "file", "s3://work-bucket/below/a/known"]).await;
-    let file_systems = vec![point(1, "/mnt/work"), point(2, "/mnt/fixed")];
+    let file_systems = vec![point(1, "/mnt/kept"), point(2, "/mnt/fixed")];
     let client = runtime(&server, "writing", "native", file_systems).await;
     let (one, other) = (session(1), session(2));
     // As the agent's user, which owns the folder.
-    let write = "cd /mnt/work; cat a/known; mkdir b; echo -n new > b/new; echo -n more > a/known; touch /mnt/fixed/x || echo \" refused\"";
+    let write = "cd /mnt/kept; cat a/known; mkdir b; echo -n new > b/new; echo -n more > a/known; touch /mnt/fixed/x || echo \" refused\"";
     says(&client, &one, write, "first refused").await;
     says(
         &client,
         &other,
-        "cd /mnt/work; cat a/known; cat b/new; ln -s /etc/passwd link; echo -n x > gone",
+        "cd /mnt/kept; cat a/known; cat b/new; ln -s /etc/passwd link; echo -n x > gone",
         "morenew",
     )
     .await;
@@ -291,7 +291,7 @@ async fn what_sessions_change_goes_back_to_the_bucket() {
     // Both sides change a file, the bucket gets another, and a file goes, while one session still runs.
     clients.aws(&["s3", "cp", "file", &key("a/known")]).await;
     clients.aws(&["s3", "cp", "file", &key("arrived")]).await;
-    says(&client, &other, "cd /mnt/work; echo -n ours > a/known; rm gone; echo done", "done").await;
+    says(&client, &other, "cd /mnt/kept; echo -n ours > a/known; rm gone; echo done", "done").await;
     stop(&client, &other).await;
     assert_eq!(clients.aws(&["s3", "cp", &key("a/known"), "-"]).await, "ours");
     let listed = clients.aws(&["s3", "ls", "--recursive", "s3://work-bucket"]).await;
@@ -307,7 +307,7 @@ async fn what_sessions_change_goes_back_to_the_bucket() {
     let mut number = 2;
     eventually("a new session sees what arrived", LIMIT, async || {
         number += 1;
-        let seen = run(&client, &session(number), "cat /mnt/work/arrived /mnt/work/a/known.conflict-*").await;
+        let seen = run(&client, &session(number), "cat /mnt/kept/arrived /mnt/kept/a/known.conflict-*").await;
         if seen.stdout == "firstfirst" { Ok(()) } else { Err(seen.stdout) }
     })
     .await;
@@ -317,7 +317,7 @@ async fn what_sessions_change_goes_back_to_the_bucket() {
     let mut client = client;
     client.authority = server.client.authority.clone();
     let Some(clients) = Clients::new(&server) else { return };
-    says(&client, &session(number), "cd /mnt/work; echo -n later > later; rm arrived; echo done", "done")
+    says(&client, &session(number), "cd /mnt/kept; echo -n later > later; rm arrived; echo done", "done")
         .await;
     eventually("it is written back", LIMIT, async || {
         let listed = clients.aws(&["s3", "ls", "--recursive", "s3://work-bucket"]).await;
