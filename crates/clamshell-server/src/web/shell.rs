@@ -260,7 +260,7 @@ impl Shell {
         let (joint, keeps_input) = joint;
         if !keeps_input {
             while let Ok(input) = inputs.try_recv() {
-                self.queued.fetch_sub(input.length(), Ordering::Relaxed);
+                self.taken(input);
             }
         }
         let (mut sink, mut stream) = socket.split();
@@ -438,7 +438,7 @@ impl Shell {
                 Some(input) => input,
                 None => tokio::select! {
                     input = inputs.recv() => match input {
-                        Some(input) => input,
+                        Some(input) => self.taken(input),
                         None => return Over::Abandoned,
                     },
                     _ = beat.tick() => {
@@ -456,7 +456,7 @@ impl Shell {
                 sleep(Duration::from_millis(delay_ms)).await;
             }
             let input = match input {
-                Input::Bytes(bytes) => Input::Bytes(together(bytes, inputs, &mut kept)),
+                Input::Bytes(bytes) => Input::Bytes(self.together(bytes, inputs, &mut kept)),
                 other => other,
             };
             let frame = match &input {
@@ -469,10 +469,34 @@ impl Shell {
             if let Err(error) = sink.send(binary(frame)).await {
                 return lost(&error);
             }
-            self.queued.fetch_sub(input.length(), Ordering::Relaxed);
         }
     }
 
+    /// Input that came out of the queue waits no more, whatever becomes of the connection.
+    fn taken(&self, input: Input) -> Input {
+        self.queued.fetch_sub(input.length(), Ordering::Relaxed);
+        input
+    }
+
+    /// Puts the input that waits behind `bytes`, up to one frame; what does not fit is kept for the next.
+    fn together(
+        &self,
+        mut bytes: Vec<u8>,
+        inputs: &mut mpsc::Receiver<Input>,
+        kept: &mut Option<Input>,
+    ) -> Vec<u8> {
+        while bytes.len() < STDIN_BYTES_MAX {
+            match inputs.try_recv().map(|input| self.taken(input)) {
+                Ok(Input::Bytes(more)) if bytes.len() + more.len() <= STDIN_BYTES_MAX => bytes.extend(more),
+                Ok(other) => {
+                    *kept = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        bytes
+    }
     /// Whether this shell is connected, and what its end was.
     pub(super) fn standing(&self) -> (Link, Option<End>) {
         let state = self.state();
@@ -501,21 +525,6 @@ fn random(entropy: &dyn Entropy) -> u32 {
     u32::from_le_bytes(bytes)
 }
 
-/// Puts the input that waits behind `bytes`, up to one frame; what does not fit is kept for the next.
-fn together(mut bytes: Vec<u8>, inputs: &mut mpsc::Receiver<Input>, kept: &mut Option<Input>) -> Vec<u8> {
-    while bytes.len() < STDIN_BYTES_MAX {
-        match inputs.try_recv() {
-            Ok(Input::Bytes(more)) if bytes.len() + more.len() <= STDIN_BYTES_MAX => bytes.extend(more),
-            Ok(other) => {
-                *kept = Some(other);
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    bytes
-}
-
 fn lost(error: &WsError) -> Over {
     Over::Closed(None, error.to_string())
 }
@@ -540,5 +549,32 @@ async fn renewal(
             return;
         }
         sleep_until(quiet_at.min(latest)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clamshell_domain::{SessionId, ShellId};
+
+    use super::*;
+
+    #[test]
+    fn input_that_was_taken_makes_room_even_when_its_connection_is_lost() {
+        let ask = ShellAsk {
+            session_id: SessionId::parse("s".repeat(33)).expect("an id"),
+            shell_id: ShellId::parse("shell").expect("an id"),
+            size: (80, 24),
+        };
+        let (shell, mut inputs) = Shell::new(ask, 0);
+        let piece = || Input::Bytes(vec![b'x'; HELD_BYTES_MAX / 4]);
+        assert!((0..4).all(|_| shell.send(piece())), "as much as is held is taken");
+        assert!(!shell.send(Input::Bytes(vec![b'x'])), "and no more");
+        let first = inputs.try_recv().map(|input| shell.taken(input)).expect("it is there");
+        let Input::Bytes(bytes) = first else { unreachable!("it was bytes") };
+        let together = shell.together(bytes, &mut inputs, &mut None);
+        assert_eq!(together.len(), STDIN_BYTES_MAX);
+        // It may never be sent, and there is room for as much again.
+        assert!(shell.send(piece()) && shell.send(piece()));
+        assert!(!shell.send(Input::Bytes(vec![b'x'])));
     }
 }
