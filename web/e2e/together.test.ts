@@ -5,6 +5,7 @@ import { LACKING } from "./lacking";
 import { type Api, Server } from "./server";
 import { upgrade } from "./stranger";
 import { startBrowser, Terminal, window } from "./terminal";
+import { until } from "./until";
 
 describe.skipIf(LACKING)("together", () => {
   let server: Server;
@@ -42,6 +43,13 @@ describe.skipIf(LACKING)("together", () => {
     // Letters of both at once: none is lost.
     await mine.line("clear; cat");
     await Promise.all([mine.type("a".repeat(40)), theirs.type("b".repeat(40))]);
+    // Two connections have no order between them: the line ends once all of its letters are there.
+    const letters = async () => {
+      const line = (await api.log(mine.session, mine.shell)).bytes.toString().split("cat\r\n").at(-1) ?? "";
+      return [line.split("a").length - 1, line.split("b").length - 1];
+    };
+    await until("all letters of both", 30_000, async () => (await letters()).every((count) => count >= 40));
+    expect(await letters()).toEqual([40, 40]);
     await mine.press("Enter");
     await mine.press("Control+d");
     await mine.line("echo over-$((6*7))");
@@ -49,9 +57,6 @@ describe.skipIf(LACKING)("together", () => {
       await each.shows("over-42");
       await each.isExact();
     }
-    const log = (await api.log(mine.session, mine.shell)).bytes.toString();
-    const line = log.split("cat\r\n").at(-1)?.split("\r\n")[0] ?? "";
-    expect([line.split("a").length - 1, line.split("b").length - 1]).toEqual([40, 40]);
     expect((await mine.info()).writers).toBe(2);
     await second.context.close();
   });
