@@ -3,11 +3,9 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Server as Listener } from "node:net";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CLIENTS, LACKING, MODEL, REPOSITORY, skipped } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { useStage } from "./stage";
 
 const INSTALLED = join(CLIENTS, "claude-code");
 const SCRIPT = {
@@ -30,9 +28,6 @@ describe.skipIf(lacking)("a coding agent", () => {
   let folder: string;
   let model: ChildProcess;
   let socket: Listener;
-  let server: Server;
-  let browser: Browser;
-  let api: Api;
 
   beforeAll(async () => {
     // Not below /tmp: that is each sandbox's own.
@@ -67,23 +62,19 @@ describe.skipIf(lacking)("a coding agent", () => {
     });
     await new Promise<void>((resolve) => socket.listen(join(folder, "model.sock"), resolve));
     chmodSync(join(folder, "model.sock"), 0o666);
-    server = await Server.start(`[host_image]\ninclude = [${JSON.stringify(folder)}]\n`);
-    browser = await startBrowser();
-    api = await server.login();
   });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
+  afterAll(() => {
     socket?.close();
     model?.kill();
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   });
 
+  const stage = useStage({ configuration: () => `[host_image]\ninclude = [${JSON.stringify(folder)}]\n` });
+
   test("Claude Code is asked and answers, and stands as it was after a reload", {
     timeout: 240_000,
   }, async () => {
-    const { context, page } = await window(browser, api);
-    const terminal = await Terminal.open(page, api);
+    const { page, terminal } = await stage.open();
     await terminal.line(`cd /mnt/workspace; ${folder}/claude; echo left-$((6*7))`);
     await terminal.shows("shortcuts", 90_000);
     await terminal.type("QUESTION-BY-HAND");
@@ -102,6 +93,5 @@ describe.skipIf(lacking)("a coding agent", () => {
     await terminal.shows("left-42", 60_000);
     await terminal.isExact();
     expect((await terminal.info()).state).toBe("Attached");
-    await context.close();
   });
 });

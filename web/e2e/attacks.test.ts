@@ -2,13 +2,14 @@
 import { execFileSync } from "node:child_process";
 import { request } from "node:http";
 import { join } from "node:path";
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { BrowserContext, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
 import { writes } from "./routes";
-import { type Api, Server } from "./server";
+import type { Api, Server } from "./server";
+import { useStage } from "./stage";
 import { forge, Stranger, upgrade } from "./stranger";
-import { startBrowser, Terminal, window } from "./terminal";
+import type { Terminal } from "./terminal";
 import { until } from "./until";
 
 /** A name that an attacker points at this machine. */
@@ -43,9 +44,9 @@ function sentAs(
 }
 
 describe.skipIf(LACKING)("attacks", () => {
-  let server: Server;
-  let browser: Browser;
+  const stage = useStage({ flags: [`--host-resolver-rules=MAP ${EVIL} 127.0.0.1`] });
   let stranger: Stranger;
+  let server: Server;
   let api: Api;
   let context: BrowserContext;
   let page: Page;
@@ -53,18 +54,13 @@ describe.skipIf(LACKING)("attacks", () => {
   let attach: string;
 
   beforeAll(async () => {
-    server = await Server.start();
+    ({ server, api } = stage);
     stranger = await Stranger.start();
-    browser = await startBrowser(`--host-resolver-rules=MAP ${EVIL} 127.0.0.1`);
-    api = await server.login();
-    ({ context, page } = await window(browser, api));
-    terminal = await Terminal.open(page, api);
+    ({ context, page, terminal } = await stage.open());
     attach = `/clamshell/v1/sessions/${terminal.session}/shells/${terminal.shell}/attach`;
   });
   afterAll(async () => {
-    await browser?.close();
     await stranger?.stop();
-    await server?.remove();
   });
 
   /** A window of the person who is signed in, at a page of somebody else. */
@@ -124,11 +120,10 @@ describe.skipIf(LACKING)("attacks", () => {
     expect((await victim.ask("GET", "/clamshell/v1/sessions")).status).toBe(200);
     await victim.call("POST", "/console/logout");
     expect((await victim.ask("GET", "/clamshell/v1/sessions")).status).toBe(401);
-    const thief = await window(browser, victim);
+    const thief = await stage.window(victim);
     await thief.page.goto(`${server.origin}/console/terminal?session=${terminal.session}`);
     await thief.page.locator(".login-card").waitFor();
     expect(await upgrade(thief.page, `ws://127.0.0.1:${server.port}${attach}`)).toBe("refused");
-    await thief.context.close();
   });
 
   test("a login that another one removed, and a made-up cookie, are worth nothing", async () => {
@@ -150,7 +145,7 @@ describe.skipIf(LACKING)("attacks", () => {
 
   test("a cookie that was kept too long is worth nothing", async () => {
     const late = await server.login();
-    const { context, page } = await window(browser, late);
+    const { page } = await stage.window(late);
     await page.goto(`${server.origin}/console/sessions`);
     await page.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached" });
     const { logins } = await late.call<{ logins: { loginId: string; current: boolean }[] }>(
@@ -178,7 +173,6 @@ describe.skipIf(LACKING)("attacks", () => {
     // Whose login is fresh is here again.
     expect((await api.ask("GET", "/clamshell/v1/sessions")).status).toBe(200);
     await terminal.is("live");
-    await context.close();
   });
 
   const routes = LACKING === undefined ? writes() : [];

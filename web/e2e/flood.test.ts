@@ -1,36 +1,20 @@
 /** Output without end, and much of it: the page answers, and nothing is lost. */
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { beforeEach, describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { useStage } from "./stage";
+import type { Terminal } from "./terminal";
 import { until } from "./until";
 
 /** How long the page may be busy at a stretch. */
 const BUSY_MS_MAX = 500;
 
 describe.skipIf(LACKING)("flood", () => {
-  let server: Server;
-  let browser: Browser;
-  let api: Api;
-  let context: BrowserContext;
+  const stage = useStage();
   let page: Page;
   let terminal: Terminal;
-  beforeAll(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-    api = await server.login();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
-  });
   beforeEach(async () => {
-    ({ context, page } = await window(browser, api));
-    terminal = await Terminal.open(page, api);
-  });
-  afterEach(async () => {
-    await context.close();
+    ({ page, terminal } = await stage.open());
   });
 
   /** Measures, within the page, the longest time between two turns of its timers; call the result to end. */

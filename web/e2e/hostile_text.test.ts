@@ -2,11 +2,12 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { BrowserContext, Page } from "playwright-core";
+import { beforeAll, describe, expect, test } from "vitest";
 import { LACKING, PROGRAM } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import type { Api, Server } from "./server";
+import { useStage } from "./stage";
+import { Terminal } from "./terminal";
 import { until } from "./until";
 
 const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
@@ -14,8 +15,8 @@ const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const FILE = MARKUP.replaceAll("/", "∕");
 
 describe.skipIf(LACKING)("hostile text", () => {
+  const stage = useStage();
   let server: Server;
-  let browser: Browser;
   let api: Api;
   let context: BrowserContext;
   let page: Page;
@@ -23,10 +24,8 @@ describe.skipIf(LACKING)("hostile text", () => {
   const alarms: string[] = [];
 
   beforeAll(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-    api = await server.login();
-    ({ context, page } = await window(browser, api));
+    ({ server, api } = stage);
+    ({ context, page } = await stage.window());
     await context.exposeFunction("alarm", (what: string) => alarms.push(what));
     await context.addInitScript(() => {
       const alarm = (what: string) => (globalThis as unknown as { alarm(what: string): void }).alarm(what);
@@ -46,10 +45,6 @@ describe.skipIf(LACKING)("hostile text", () => {
     });
     await until("the alarms ring", 5000, async () => alarms.length === 2);
     alarms.length = 0;
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
   });
 
   /** Looks at a view until it shows a text as it is, and that nothing in it came alive. */

@@ -1,25 +1,17 @@
 /** Signing in, and what ends with a login. */
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
-import { Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { Api } from "./server";
+import { useStage } from "./stage";
+import { Terminal } from "./terminal";
 
 const PASSWORD = "correct horse battery staple";
 
 describe.skipIf(LACKING)("login", () => {
-  let server: Server;
-  let browser: Browser;
-  beforeAll(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
-  });
+  const stage = useStage();
 
   test("a link signs in once, and its secret leaves the address", async () => {
+    const { server, browser } = stage;
     const token = server.linkToken();
     const first = await (await browser.newContext()).newPage();
     await first.goto(`${server.origin}/console/login#link=${token}`);
@@ -40,6 +32,7 @@ describe.skipIf(LACKING)("login", () => {
   });
 
   test("a password signs in, a wrong one does not", async () => {
+    const { server, browser } = stage;
     server.addUser("ann", "operator", PASSWORD);
     const page = await (await browser.newContext()).newPage();
     await page.goto(`${server.origin}/console`);
@@ -57,25 +50,22 @@ describe.skipIf(LACKING)("login", () => {
   });
 
   test("signing out closes the terminals; their shells go on", async () => {
-    const root = await server.login();
-    const leaving = await server.login();
-    const { context, page } = await window(browser, leaving);
+    const leaving = await stage.server.login();
+    const { page } = await stage.window(leaving);
     const terminal = await Terminal.open(page, leaving);
     await leaving.call("POST", "/console/logout");
     await page.getByRole("button", { name: "Sign in" }).waitFor();
     expect(await page.locator(".term-pane").count()).toBe(0);
-    const shell = await root.shell(terminal.session, terminal.shell);
+    const shell = await stage.api.shell(terminal.session, terminal.shell);
     expect([shell.state, shell.writers]).toEqual(["Detached", 0]);
-    await context.close();
   });
 
   test("a viewer sees a terminal and cannot type", async () => {
-    const root = await server.login();
+    const { server, api } = stage;
     server.addUser("vera", "viewer", PASSWORD);
-    const own = await window(browser, root);
-    const mine = await Terminal.open(own.page, root);
+    const { terminal: mine } = await stage.open();
     const vera = await Api.login(server.origin, { userName: "vera", password: PASSWORD });
-    const { context, page } = await window(browser, vera);
+    const { page } = await stage.window(vera);
     const hers = await Terminal.join(page, vera, mine.session, mine.shell);
     await mine.line("echo seen-$((6*7))");
     await hers.shows("seen-42");
@@ -83,7 +73,7 @@ describe.skipIf(LACKING)("login", () => {
     await mine.line("echo after-$((6*7))");
     await hers.shows("after-42");
     expect((await hers.lines()).join("\n")).not.toContain("typed-");
-    expect((await root.log(mine.session, mine.shell)).bytes.toString()).not.toContain("typed-");
+    expect((await api.log(mine.session, mine.shell)).bytes.toString()).not.toContain("typed-");
     // Nor by a WebSocket of her own that asks to write.
     const path = `/clamshell/v1/sessions/${mine.session}/shells/${mine.shell}/attach?access=write`;
     const isOpen = await page.evaluate(
@@ -96,7 +86,5 @@ describe.skipIf(LACKING)("login", () => {
       path,
     );
     expect(isOpen).toBe(false);
-    await context.close();
-    await own.context.close();
   });
 });

@@ -1,11 +1,11 @@
 /** Each page in both themes: an audit of its accessibility, no complaint of the browser, and a picture to look at. */
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { BrowserContext, Page } from "playwright-core";
+import { beforeAll, describe, expect, test } from "vitest";
 import { CLIENTS, LACKING, REPOSITORY, skipped } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { useStage } from "./stage";
+import { Terminal } from "./terminal";
 
 const PICTURES = join(REPOSITORY, "web/screenshots");
 const AXE = join(CLIENTS, "axe/node_modules/axe-core/axe.min.js");
@@ -43,19 +43,14 @@ interface Finding {
 const axe = existsSync(AXE) ? readFileSync(AXE, "utf8") : undefined;
 
 describe.skipIf(LACKING)("pages", () => {
-  let server: Server;
-  let browser: Browser;
-  let api: Api;
+  const stage = useStage();
   let session: string;
   let shell: string;
 
   beforeAll(async () => {
     mkdirSync(PICTURES, { recursive: true });
-    server = await Server.start();
-    browser = await startBrowser();
-    api = await server.login();
-    const first = await window(browser, api);
-    const terminal = await Terminal.open(first.page, api);
+    const { server, api } = stage;
+    const { context, terminal } = await stage.open();
     ({ session, shell } = terminal);
     await terminal.line(
       "mkdir -p /mnt/workspace/src; echo 'fn main() {}' >/mnt/workspace/src/main.rs; ls --color /",
@@ -64,11 +59,7 @@ describe.skipIf(LACKING)("pages", () => {
     server.run("runtime", "create", "reviewer", "--image", "host", "--description", "Looks at changes");
     server.addUser("ann", "operator", "correct horse battery staple");
     await api.call("POST", "/keys", { userName: "ann", existingUser: true });
-    await first.context.close();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
+    await context.close();
   });
 
   const canAudit = LACKING !== undefined || axe !== undefined;
@@ -76,6 +67,7 @@ describe.skipIf(LACKING)("pages", () => {
 
   for (const look of LOOKS) {
     test(`${look.name}: no serious finding, no complaint, and pictures`, { timeout: 240_000 }, async () => {
+      const { server, browser, api } = stage;
       const { context, page } = await open(look);
       const complaints = listen(page);
       const findings: string[] = [];
@@ -116,7 +108,7 @@ describe.skipIf(LACKING)("pages", () => {
   }
 
   async function open(look: (typeof LOOKS)[number]): Promise<{ context: BrowserContext; page: Page }> {
-    const opened = await window(browser, api, api.origin, look.viewport);
+    const opened = await stage.window(stage.api, look.viewport);
     await opened.page.emulateMedia({ colorScheme: look.colorScheme, reducedMotion: "reduce" });
     return opened;
   }

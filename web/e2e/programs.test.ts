@@ -1,34 +1,18 @@
 /** Programs that use all of a terminal, seen in the browser. */
 import { createHash } from "node:crypto";
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Page } from "playwright-core";
+import { beforeEach, describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { useStage } from "./stage";
+import type { Terminal } from "./terminal";
 import { until } from "./until";
 
 describe.skipIf(LACKING)("programs", () => {
-  let server: Server;
-  let browser: Browser;
-  let api: Api;
-  let context: BrowserContext;
+  const stage = useStage();
   let page: Page;
   let terminal: Terminal;
-  beforeAll(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-    api = await server.login();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
-  });
   beforeEach(async () => {
-    ({ context, page } = await window(browser, api));
-    terminal = await Terminal.open(page, api);
-  });
-  afterEach(async () => {
-    await context.close();
+    ({ page, terminal } = await stage.open());
   });
 
   test("vim: a file is written, and after a reload the editor stands as it was", async () => {

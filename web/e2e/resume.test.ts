@@ -1,11 +1,12 @@
 /** After whatever cuts a terminal off: the screen of the reference, and the count of bytes exact. */
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Cable } from "./cable";
 import { Frames } from "./frames";
 import { LACKING } from "./lacking";
-import { type Api, Server } from "./server";
-import { paint, startBrowser, Terminal, window } from "./terminal";
+import type { Api, Server } from "./server";
+import { useStage } from "./stage";
+import { paint, Terminal } from "./terminal";
 import { until } from "./until";
 
 /** Output that goes on for some seconds while something happens: two megabytes, and a last line. */
@@ -15,33 +16,25 @@ const COUNTER =
 describe.skipIf(LACKING)("resuming", () => {
   let cable: Cable;
   let server: Server;
-  let browser: Browser;
   let api: Api;
-  let context: BrowserContext;
   let page: Page;
   let frames: Frames;
   let terminal: Terminal;
 
   beforeAll(async () => {
     cable = await Cable.start();
-    server = await Server.start(`[console]\nhosts = ["127.0.0.1:${cable.port}"]\n`);
+  });
+  const stage = useStage({ configuration: () => `[console]\nhosts = ["127.0.0.1:${cable.port}"]\n` });
+  beforeAll(() => {
+    ({ server, api } = stage);
     cable.target(server.port);
-    browser = await startBrowser();
-    api = await server.login();
   });
-  afterAll(async () => {
-    await browser?.close();
-    await cable?.stop();
-    await server?.remove();
-  });
+  afterAll(() => cable?.stop());
   beforeEach(async () => {
     cable.mend();
-    ({ context, page } = await window(browser, api));
+    ({ page } = await stage.window());
     frames = new Frames(page);
     terminal = await Terminal.open(page, api, cable.origin);
-  });
-  afterEach(async () => {
-    await context.close();
   });
 
   /** Begins output and waits until some of it is shown. */
@@ -113,7 +106,7 @@ describe.skipIf(LACKING)("resuming", () => {
 
   test("laptop asleep during output: the browser stands still, the network is gone", async () => {
     await begin();
-    const wakeUp = await fallAsleep(browser);
+    const wakeUp = await fallAsleep(stage.browser);
     try {
       cable.cut();
       await until("the program goes on alone", 40_000, async () => {
@@ -132,7 +125,7 @@ describe.skipIf(LACKING)("resuming", () => {
     await terminal.line("sleep 1; echo one-$((6*7))");
     await terminal.shows("one-42");
     const before = frames.connections.length;
-    const wakeUp = await fallAsleep(browser);
+    const wakeUp = await fallAsleep(stage.browser);
     try {
       cable.stall();
       // Longer than any timer of the page is ever late while it is awake.

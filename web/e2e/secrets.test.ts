@@ -2,34 +2,23 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
-import { type Api, Server } from "./server";
-import { startBrowser, Terminal, window } from "./terminal";
+import { useStage } from "./stage";
+import { Terminal } from "./terminal";
 
 describe.skipIf(LACKING)("secrets", () => {
-  let server: Server;
-  let browser: Browser;
-  let api: Api;
-  beforeAll(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-    api = await server.login();
-  });
-  afterAll(async () => {
-    await browser?.close();
-    await server?.remove();
-  });
+  const stage = useStage();
 
   test("the canary is in the program's file, and not in the page, the log, the recording or the disk", async () => {
+    const { server, api } = stage;
     const canary = `canary-${randomBytes(24).toString("hex")}`;
     const hash = createHash("sha256").update(canary).digest("hex");
     server.runWith(canary, "secrets", "set", "CANARY", "--from-file", "-");
     const command = 'sha256sum <"$CLAMSHELL_SECRETS/CANARY"; exec bash';
     server.run("runtime", "terminal", "default", "--command", command, "--secret", "CANARY");
 
-    const { context, page } = await window(browser, api);
+    const { page } = await stage.window();
     const received: Buffer[] = [];
     page.on("websocket", (socket) => {
       socket.on("framereceived", ({ payload }) => received.push(Buffer.from(payload)));
@@ -81,7 +70,6 @@ describe.skipIf(LACKING)("secrets", () => {
     const leaks = Object.entries(places).filter(([, bytes]) => encoded.some((text) => bytes.includes(text)));
     expect(leaks.map(([place]) => place)).toEqual([]);
     for (const [place, bytes] of Object.entries(places)) expect(bytes.length, place).toBeGreaterThan(1);
-    await context.close();
   });
 });
 

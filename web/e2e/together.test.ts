@@ -1,34 +1,29 @@
 /** Several windows on one shell, and links that share it. */
-import type { Browser, BrowserContext, Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { LACKING } from "./lacking";
-import { type Api, Server } from "./server";
+import type { Api, Server } from "./server";
+import { useStage } from "./stage";
 import { upgrade } from "./stranger";
 import { startBrowser, Terminal, window } from "./terminal";
 import { until } from "./until";
 
 describe.skipIf(LACKING)("together", () => {
+  const stage = useStage();
   let server: Server;
-  let browser: Browser;
-  let other: Browser;
   let api: Api;
-  let first: { context: BrowserContext; page: Page };
+  let other: Browser;
+  let first: Page;
   let mine: Terminal;
   beforeAll(async () => {
-    server = await Server.start();
-    [browser, other] = await Promise.all([startBrowser(), startBrowser()]);
-    api = await server.login();
+    ({ server, api } = stage);
+    other = await startBrowser();
   });
   afterAll(async () => {
-    await Promise.all([browser?.close(), other?.close()]);
-    await server?.remove();
+    await other?.close();
   });
   beforeEach(async () => {
-    first = await window(browser, api);
-    mine = await Terminal.open(first.page, api);
-  });
-  afterEach(async () => {
-    await first.context.close();
+    ({ page: first, terminal: mine } = await stage.open());
   });
 
   test("two browsers type into one shell, and both show all of it", async () => {
@@ -66,7 +61,7 @@ describe.skipIf(LACKING)("together", () => {
     const theirs = await Terminal.join(second.page, api, mine.session, mine.shell);
     await theirs.pane.getByRole("button", { name: "Take over" }).click();
     await mine.is("takenOver");
-    await first.page.getByText("Another window took this shell over").waitFor();
+    await first.getByText("Another window took this shell over").waitFor();
     await theirs.is("live");
     await theirs.line("echo theirs-$((6*7))");
     await theirs.shows("theirs-42");
