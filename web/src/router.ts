@@ -53,7 +53,7 @@ export function startRouter(): () => void {
     if (event.defaultPrevented || event.button !== 0) return;
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const link = (event.target as Element | null)?.closest("a");
-    if (!link || link.target !== "" || link.hasAttribute("download")) return;
+    if (link?.target !== "" || link.hasAttribute("download")) return;
     const url = new URL(link.href, location.href);
     const isView = url.pathname === BASE || url.pathname.startsWith(`${BASE}/`);
     if (url.origin !== location.origin || !isView) return;

@@ -45,12 +45,12 @@ export default function Player(props: { readonly cast: Cast }) {
     // The keys steer the player: the terminal leaves all of them to the page.
     terminal.attachCustomKeyEventHandler(() => false);
     terminal.open(box.current);
-    fit(terminal, box.current);
+    fitInto(terminal, box.current);
     const playback = new Playback(cast.current);
     state.current = { terminal, playback };
     show(terminal, cast.current, playback.seek(0));
     setPosition(0);
-    const refit = () => box.current && fit(terminal, box.current);
+    const refit = () => box.current && fitInto(terminal, box.current);
     const onSize = terminal.onResize(refit);
     addEventListener("resize", refit);
     return () => {
@@ -150,7 +150,7 @@ export default function Player(props: { readonly cast: Cast }) {
 }
 
 /** Makes the font as small as it must be to show the whole screen, and no larger than a person chose. */
-function fit(terminal: Terminal, box: HTMLElement): void {
+function fitInto(terminal: Terminal, box: HTMLElement): void {
   const screen = box.querySelector(".xterm-screen");
   if (screen === null || screen.clientWidth === 0) return;
   const size = terminal.options.fontSize ?? terminalFontSize.value;
