@@ -1,5 +1,5 @@
 /** A gigabyte of output: shown as fast as xterm.js parses, with memory of server and page flat. */
-import type { Page } from "playwright-core";
+import type { Tab } from "./browser";
 import { watchLargest } from "./processes";
 import { goal, report, Samples, say } from "./samples";
 import { freshPage, openOurs, openPeer, type Stage, sameSize, typeUntil } from "./stage";
@@ -24,7 +24,7 @@ export async function bulk(stage: Stage): Promise<void> {
   const theirs = await openPeer(stage, "bulk");
   const parser = await freshPage(stage, false);
   await parser.goto(`${stage.theirs}/parser`);
-  await parser.waitForFunction(() => window.terminal !== undefined);
+  await parser.waitFor("a terminal", () => window.terminal !== undefined);
   for (const page of [theirs, parser]) await sameSize(ours, page);
   const line = "x".repeat(LINE_BYTES - 1);
   const program = (bytes: number) =>
@@ -39,7 +39,7 @@ export async function bulk(stage: Stage): Promise<void> {
   const heap: number[] = [];
   const note = async () => {
     server.push(await stage.server.pss());
-    heap.push(await heapMib(ours));
+    heap.push(await ours.heapMib());
   };
   const started = performance.now();
   await flood(ours, SHOWN_BYTES);
@@ -72,11 +72,11 @@ export async function bulk(stage: Stage): Promise<void> {
     serverGrowth < GROWTH_MIB_MAX,
   );
   goal(`page's heap flat: ${heapGrowth.toFixed(1)} MiB more after a gigabyte`, heapGrowth < GROWTH_MIB_MAX);
-  for (const page of [ours, theirs, parser]) await page.context().close();
+  for (const page of [ours, theirs, parser]) await page.close();
 }
 
 /** Lets the shell write a round; gives MB/s from the first byte parsed to the last. Every byte must come. */
-async function flood(page: Page, bytes: number): Promise<number> {
+async function flood(page: Tab, bytes: number): Promise<number> {
   await page.bringToFront();
   const counting = page.evaluate(async (expected) => {
     const pane = document.querySelector<HTMLElement>("[data-offset]");
@@ -97,14 +97,14 @@ async function flood(page: Page, bytes: number): Promise<number> {
     const seconds = (performance.now() - firstAt) / 1000;
     return { rate: (expected - first) / 1e6 / seconds, surplus: offset() - base - expected };
   }, bytes);
-  await page.keyboard.press("Enter");
+  await page.press("Enter");
   const { rate, surplus } = await counting;
   if (surplus !== 0) throw new Error(`${surplus} bytes too many`);
   return rate;
 }
 
 /** Gives the same bytes to a terminal without any network; gives MB/s. */
-async function feed(page: Page, bytes: number): Promise<number> {
+async function feed(page: Tab, bytes: number): Promise<number> {
   await page.bringToFront();
   return page.evaluate(
     async ({ expected, line }) => {
@@ -132,16 +132,4 @@ async function feed(page: Page, bytes: number): Promise<number> {
     },
     { expected: bytes, line: LINE_BYTES },
   );
-}
-
-/** What the page's scripts hold, garbage left out, in MiB. */
-async function heapMib(page: Page): Promise<number> {
-  const session = await page.context().newCDPSession(page);
-  await session.send("HeapProfiler.collectGarbage");
-  const usage = (await session.send("Runtime.getHeapUsage")) as {
-    usedSize: number;
-    backingStorageSize?: number;
-  };
-  await session.detach();
-  return (usage.usedSize + (usage.backingStorageSize ?? 0)) / 1_048_576;
 }

@@ -1,5 +1,5 @@
 /** From a key to its echo on the screen, for the same `cat` behind our page and behind the peer's. */
-import type { Page } from "playwright-core";
+import type { Tab } from "./browser";
 import { goal, report, Samples } from "./samples";
 import { openOurs, openPeer, type Stage, sameSize, typeUntil } from "./stage";
 
@@ -41,7 +41,7 @@ export async function echo(stage: Stage): Promise<void> {
         back[who]?.add(one.back);
         sent[who]?.add(one.sent);
       }
-      await page.keyboard.press("Enter");
+      await page.press("Enter");
     }
   }
   report("key to echo on the screen in Chromium", "ms", shown);
@@ -49,14 +49,14 @@ export async function echo(stage: Stage): Promise<void> {
   report("of which: until the key is handed to the WebSocket", "ms", sent);
   const ratio = (shown[0]?.percentile(50) ?? 0) / (shown[1]?.percentile(50) ?? 0);
   goal(`at most ${RATIO_MAX} of the bare relay's: ${ratio.toFixed(2)}`, ratio <= RATIO_MAX);
-  for (const page of [ours, theirs]) await page.context().close();
+  for (const page of [ours, theirs]) await page.close();
 }
 
 /** Presses a key at a random moment of the browser's frame, and waits until the screen shows the line. */
-async function press(page: Page, key: string, line: string): Promise<Echo> {
+async function press(page: Tab, key: string, line: string): Promise<Echo> {
   await new Promise((resolve) => setTimeout(resolve, 20 + Math.random() * 17));
   const waiting = page.evaluate((wanted) => window.benchEcho?.(wanted), line);
-  await page.keyboard.press(key);
+  await page.press(key);
   const one = await waiting;
   if (!one) throw new Error("the page notes nothing");
   return one;
@@ -70,7 +70,7 @@ declare global {
 }
 
 /** Lets a page note times; the same in both. */
-async function note(page: Page): Promise<void> {
+async function note(page: Tab): Promise<void> {
   await page.addInitScript(() => {
     let [pressed, sent, back] = [0, 0, 0];
     let waiting: { line: string; done: (echo: Echo) => void } | undefined;

@@ -1,9 +1,9 @@
 /** From the start of the navigation to the first content of a terminal, and what the page weighs on the way. */
 import { get } from "node:http";
 import { gunzipSync } from "node:zlib";
-import type { Page } from "playwright-core";
+import type { Tab } from "./browser";
 import { goal, report, Samples, say } from "./samples";
-import { freshPage, newSession, openPeer, type Stage, terminalUrl, typeUntil } from "./stage";
+import { focus, freshPage, live, newSession, openPeer, type Stage, terminalUrl, typeUntil } from "./stage";
 
 const ROUNDS = 12;
 const FIRST_PAINT_MS = 300;
@@ -16,8 +16,8 @@ export async function paint(stage: Stage): Promise<void> {
   const session = newSession();
   const ours = await freshPage(stage, true);
   await ours.goto(terminalUrl(stage, session));
-  await ours.locator("[data-state=live]").waitFor({ timeout: 20_000 });
-  await ours.locator(".xterm-helper-textarea").focus();
+  await live(ours);
+  await focus(ours);
   await typeUntil(ours, "clear; echo painted-''here", MARK);
   const shell = await shellOf(ours, session);
   const theirs = await openPeer(stage, "paint");
@@ -38,7 +38,7 @@ export async function paint(stage: Stage): Promise<void> {
   report("navigation to the first content of the terminal, cold cache", "ms", [again, peer, fresh]);
   const p50 = again.percentile(50);
   goal(`first paint below ${FIRST_PAINT_MS} ms: ${p50.toFixed(0)} ms`, p50 < FIRST_PAINT_MS);
-  for (const page of [ours, theirs]) await page.context().close();
+  for (const page of [ours, theirs]) await page.close();
 }
 
 /** Milliseconds from the start of a navigation until a terminal shows this text (any, if empty). */
@@ -66,12 +66,12 @@ async function firstContent(
       });
       window.benchPainted = () => noted;
     }, text);
-    await page.goto(url, { waitUntil: "commit" });
+    await page.goto(url);
     const time = await page.evaluate(() => window.benchPainted?.());
     if (ended !== undefined) await end(page, ended);
     return time ?? Number.NaN;
   } finally {
-    await page.context().close();
+    await page.close();
   }
 }
 
@@ -83,7 +83,7 @@ declare global {
 }
 
 /** The newest shell of a session. */
-async function shellOf(page: Page, session: string): Promise<string> {
+async function shellOf(page: Tab, session: string): Promise<string> {
   const ids = await page.evaluate(async (id) => {
     const query = "runtime=default&qualifier=DEFAULT";
     const headers = { "X-Clamshell-Console": "1" };
@@ -97,7 +97,7 @@ async function shellOf(page: Page, session: string): Promise<string> {
 }
 
 /** Ends the shell that a page made: a session has ten at most. */
-async function end(page: Page, session: string): Promise<void> {
+async function end(page: Tab, session: string): Promise<void> {
   await page.evaluate(async (id) => {
     const stored = Object.entries(localStorage).find(([key]) => key.startsWith("clamshell.terminals."));
     const shell = /"shell":"([^"]+)"/.exec(stored?.[1] ?? "")?.[1];
@@ -115,22 +115,22 @@ export async function size(stage: Stage): Promise<void> {
   const total = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
 
   const page = await freshPage(stage, true);
-  const loaded = new Set<string>(["/console"]);
-  page.on("request", (request) => {
-    const { pathname } = new URL(request.url());
-    if (pathname.startsWith("/console/assets/")) loaded.add(pathname);
-  });
   await page.goto(terminalUrl(stage, newSession()));
-  await page.locator("[data-state=live]").waitFor({ timeout: 20_000 });
-  await page.waitForLoadState("load");
+  await live(page);
   // What is fetched when nothing else is to be done counts as well.
   await new Promise((resolve) => setTimeout(resolve, 1000));
-  await page.context().close();
-  const terminal = [...loaded].reduce((sum, path) => sum + (sizes.get(path) ?? Number.NaN), 0);
+  const loaded = await page.evaluate(() =>
+    [
+      "/console",
+      ...performance.getEntriesByType("resource").map((entry) => new URL(entry.name).pathname),
+    ].filter((path) => path === "/console" || path.startsWith("/console/assets/")),
+  );
+  await page.close();
+  const terminal = [...new Set(loaded)].reduce((sum, path) => sum + (sizes.get(path) ?? Number.NaN), 0);
 
   say("\n## the page, as the server sends it (gzip)");
   say(`${"all of it".padEnd(40)} ${kilobytes(total)} in ${sizes.size} files`);
-  say(`${"loaded for a terminal".padEnd(40)} ${kilobytes(terminal)} in ${loaded.size} files`);
+  say(`${"loaded for a terminal".padEnd(40)} ${kilobytes(terminal)} in ${new Set(loaded).size} files`);
   for (const [path, bytes] of [...sizes].toSorted((a, b) => b[1] - a[1]).slice(0, 6)) {
     say(`  ${path.slice("/console/assets/".length).padEnd(38)} ${kilobytes(bytes)}`);
   }

@@ -4,21 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { Browser, type Cookie, type Tab } from "./browser";
 import { type Program, run, start } from "./processes";
-
-const ARGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
-/** Both pages have the same room for the terminal, more or less. */
-const VIEWPORT = { width: 1000, height: 700 };
 
 /** Everything that runs during the measurements. */
 export interface Stage {
@@ -30,7 +17,7 @@ export interface Stage {
   /** Address of the peer. */
   readonly theirs: string;
   /** Cookies of a signed-in browser. */
-  readonly login: Awaited<ReturnType<BrowserContext["storageState"]>>;
+  readonly login: readonly Cookie[];
   end(): Promise<void>;
 }
 
@@ -53,17 +40,14 @@ export async function setUp(program: string, clients: string): Promise<Stage> {
     const [server, ours] = await start(program, serve, /endpoint="(http:[^"]+)"/);
     ends.push(() => endSandboxes(data));
     ends.push(() => server.stop());
-    const executablePath = process.env["CLAMSHELL_CHROMIUM"] ?? "/usr/bin/chromium";
-    const browser = await chromium.launch({ executablePath, args: ARGS });
+    const browser = await Browser.start();
     ends.push(() => browser.close());
-
     const link = (await run(program, ["console", "--data-dir", data])).trim();
-    const context = await browser.newContext({ viewport: VIEWPORT });
-    const page = await context.newPage();
-    await page.goto(link);
-    await page.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached", timeout: 20_000 });
-    const login = await context.storageState();
-    await context.close();
+    const tab = await browser.open([]);
+    await tab.goto(link);
+    await tab.waitFor("the menu", () => document.querySelector("nav") !== null);
+    const login = await tab.cookies();
+    await tab.close();
     return { browser, server, peer, ours, theirs: `http://127.0.0.1:${port}`, login, end };
   } catch (error) {
     await end();
@@ -89,13 +73,9 @@ async function endSandboxes(data: string): Promise<void> {
   }
 }
 
-/** A page of its own browser profile, its cache empty. */
-export async function freshPage(stage: Stage, isOurs: boolean): Promise<Page> {
-  const context = await stage.browser.newContext({
-    viewport: VIEWPORT,
-    ...(isOurs ? { storageState: stage.login } : {}),
-  });
-  return context.newPage();
+/** A tab of its own browser profile, its cache empty. */
+export function freshPage(stage: Stage, isOurs: boolean): Promise<Tab> {
+  return stage.browser.open(isOurs ? stage.login : []);
 }
 
 /** A session id that was never used. */
@@ -111,7 +91,7 @@ export function terminalUrl(stage: Stage, session: string, shell?: string): stri
 }
 
 /** Opens a page with a new shell of ours in a new session, live and focused. */
-export async function openOurs(stage: Stage, prepare?: (page: Page) => Promise<void>): Promise<Page> {
+export async function openOurs(stage: Stage, prepare?: (page: Tab) => Promise<void>): Promise<Tab> {
   const page = await freshPage(stage, true);
   await prepare?.(page);
   await page.goto(terminalUrl(stage, newSession()));
@@ -123,8 +103,8 @@ export async function openOurs(stage: Stage, prepare?: (page: Page) => Promise<v
 export async function openPeer(
   stage: Stage,
   name: string,
-  prepare?: (page: Page) => Promise<void>,
-): Promise<Page> {
+  prepare?: (page: Tab) => Promise<void>,
+): Promise<Tab> {
   const page = await freshPage(stage, false);
   await prepare?.(page);
   await page.goto(`${stage.theirs}/terminal/${name}`);
@@ -132,18 +112,28 @@ export async function openPeer(
   return page;
 }
 
+/** Waits until a terminal is live. */
+export async function live(page: Tab): Promise<void> {
+  await page.waitFor("a live terminal", () => document.querySelector("[data-state=live]") !== null);
+}
+
+/** Gives the keyboard to the terminal. */
+export async function focus(page: Tab): Promise<void> {
+  await page.evaluate(() => document.querySelector<HTMLElement>(".xterm-helper-textarea")?.focus());
+}
+
 /** Waits until a terminal is live, shows a prompt and has the keyboard. */
-async function ready(page: Page): Promise<void> {
-  await page.locator("[data-state=live]").waitFor({ timeout: 20_000 });
-  await page.waitForFunction(() =>
+async function ready(page: Tab): Promise<void> {
+  await live(page);
+  await page.waitFor("a prompt", () =>
     /[#$] *$/.test((document.querySelector(".xterm-rows")?.textContent ?? "").trimEnd()),
   );
-  await page.locator(".xterm-helper-textarea").focus();
+  await focus(page);
 }
 
 /** Gives a page of the peer's the columns and rows of ours, so that both paint as much. */
-export async function sameSize(ours: Page, theirs: Page): Promise<void> {
-  const text = (await ours.locator(".term-size").first().textContent()) ?? "";
+export async function sameSize(ours: Tab, theirs: Tab): Promise<void> {
+  const text = await ours.evaluate(() => document.querySelector(".term-size")?.textContent ?? "");
   const [cols = 80, rows = 24] = text.split("×").map(Number);
   await theirs.evaluate(([width = 80, height = 24]) => window.terminal?.resize(width, height), [cols, rows]);
 }
@@ -156,22 +146,23 @@ declare global {
 }
 
 /** Types a line into the terminal of a page. */
-export async function typeLine(page: Page, line: string): Promise<void> {
+export async function typeLine(page: Tab, line: string): Promise<void> {
   await page.bringToFront();
-  await page.keyboard.insertText(line);
-  await page.keyboard.press("Enter");
+  await page.insertText(line);
+  await page.press("Enter");
 }
 
 /** Types a line and waits until the screen shows the text, which the line itself must not have. */
-export async function typeUntil(page: Page, line: string, text: string): Promise<void> {
+export async function typeUntil(page: Tab, line: string, text: string): Promise<void> {
   await typeLine(page, line);
-  await page.waitForFunction(
-    (wanted) => document.querySelector(".xterm-rows")?.textContent?.includes(wanted) ?? false,
+  await page.waitFor(
+    text,
+    (wanted) => document.querySelector(".xterm-rows")?.textContent?.includes(wanted ?? "") ?? false,
     text,
   );
 }
 
 /** Header of the login, for clients without a page. */
 export function cookieOf(stage: Stage): string {
-  return stage.login.cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
+  return stage.login.map(({ name, value }) => `${name}=${value}`).join("; ");
 }
