@@ -5,9 +5,10 @@ import { audit, learn, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { merge } from "../api/reducer";
 import type { AuditRecord } from "../api/types";
-import { when } from "../components/format";
-import { Badge, Empty, Loading, PageHead } from "../components/parts";
+import { NOTHING, when } from "../components/format";
+import { Badge, Empty, PageHead } from "../components/parts";
 import { printable } from "../components/printable";
+import { type Column, matches, TableView } from "../components/table";
 import { attempt } from "../components/toast";
 
 /** Records of one look further back. */
@@ -28,12 +29,10 @@ export interface AuditFilter {
 
 /** Records that a filter lets through. */
 export function filterRecords(records: readonly AuditRecord[], filter: AuditFilter): readonly AuditRecord[] {
-  const wanted = filter.text.trim().toLowerCase();
   return records.filter((record) => {
     if (filter.outcome !== "" && record.outcome !== filter.outcome) return false;
-    if (wanted === "") return true;
-    const words = [record.action, record.userName, record.principal, record.resource, record.sourceIp];
-    return words.some((word) => word?.toLowerCase().includes(wanted) === true);
+    const { action, userName, principal, resource, sourceIp } = record;
+    return matches(filter.text, [action, userName, principal, resource, sourceIp]);
   });
 }
 
@@ -61,10 +60,8 @@ export default function Audit(props: { readonly me: SignedIn }) {
   const [older, setOlder] = useState<readonly AuditRecord[]>([]);
   const [atEnd, setAtEnd] = useState(false);
   const [busy, setBusy] = useState(false);
-  const [filter, setFilter] = useState<AuditFilter>({ text: "", outcome: "" });
   const live = audit.value;
   const all = merge(live ?? [], older, OLDER_MAX);
-  const shown = filterRecords(all, filter);
 
   const load = async () => {
     const before = all.at(-1)?.id;
@@ -91,55 +88,30 @@ export default function Audit(props: { readonly me: SignedIn }) {
           </button>
         )}
       </PageHead>
-      <search class="tools">
-        <input
-          type="search"
-          aria-label="Filter records"
-          placeholder="Filter by user, action, resource"
-          value={filter.text}
-          onInput={(event) => setFilter({ ...filter, text: event.currentTarget.value })}
-        />
-        <select
-          aria-label="Outcome"
-          value={filter.outcome}
-          onChange={(event) => setFilter({ ...filter, outcome: event.currentTarget.value })}
-        >
-          <option value="">All outcomes</option>
-          <option value="allowed">Allowed</option>
-          <option value="denied">Denied</option>
-          <option value="failed">Failed</option>
-        </select>
-        <span class="muted small">
-          {shown.length} of {all.length} loaded
-        </span>
-      </search>
-      {live === null ? (
-        <Loading />
-      ) : all.length === 0 ? (
-        <Empty title="Nothing has happened yet" commands={["clamshell audit --follow"]}>
-          <p class="muted">Every change, login and refusal appears here. From a command line:</p>
-        </Empty>
-      ) : (
-        <div class="table-wrap">
-          <table class="cards">
-            <thead>
-              <tr>
-                <th scope="col">Time</th>
-                <th scope="col">Who</th>
-                <th scope="col">Action</th>
-                <th scope="col">Resource</th>
-                <th scope="col">Outcome</th>
-                <th scope="col">From</th>
-              </tr>
-            </thead>
-            <tbody>
-              {shown.map((record) => (
-                <Row key={String(record.id)} record={record} />
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      <TableView
+        of={live && all}
+        noun="record"
+        keyOf={(record) => String(record.id)}
+        columns={COLUMNS}
+        filter={{
+          hint: "Filter by user, action, resource",
+          choice: {
+            label: "Outcome",
+            options: [
+              ["", "All outcomes"],
+              ["allowed", "Allowed"],
+              ["denied", "Denied"],
+              ["failed", "Failed"],
+            ],
+          },
+          narrow: (all, text, outcome) => filterRecords(all, { text, outcome }),
+        }}
+        empty={
+          <Empty title="Nothing has happened yet" commands={["clamshell audit --follow"]}>
+            <p class="muted">Every change, login and refusal appears here. From a command line:</p>
+          </Empty>
+        }
+      />
       {live !== null && all.length >= SNAPSHOT && (
         <p class="load-more">
           <button type="button" disabled={busy || atEnd} onClick={() => void load()}>
@@ -151,42 +123,58 @@ export default function Audit(props: { readonly me: SignedIn }) {
   );
 }
 
-function Row(props: { readonly record: AuditRecord }) {
-  const { record } = props;
-  const tone = record.outcome === "allowed" ? "ok" : record.outcome === "denied" ? "danger" : "warn";
-  const detail = detailText(record.detail);
-  return (
-    <tr>
-      <td
-        class="nowrap"
-        data-label="Time"
-        title={`Request ${record.requestId ?? "–"} ${JSON.stringify(record.detail ?? "")}`}
-      >
-        {when(record.at)}
-      </td>
-      <td data-label="Who" title={record.principal}>
-        {printable(record.userName || record.principal || "unknown")}
-      </td>
-      <th scope="row" data-label="Action">
+const COLUMNS: readonly Column<AuditRecord>[] = [
+  {
+    label: "Time",
+    look: "nowrap",
+    title: (record) => `Request ${record.requestId ?? NOTHING} ${JSON.stringify(record.detail ?? "")}`,
+    cell: (record) => when(record.at),
+  },
+  {
+    label: "Who",
+    title: (record) => record.principal,
+    cell: (record) => printable(record.userName || record.principal || "unknown"),
+  },
+  {
+    label: "Action",
+    head: true,
+    cell: (record) => {
+      const detail = detailText(record.detail);
+      return (
         <span>
           <code>{printable(record.action)}</code>
           {detail !== "" && <span class="muted small detail">{detail}</span>}
         </span>
-      </th>
-      <td data-label="Resource">
-        <span class="clip mono" title={record.resource}>
-          {printable(shortResource(record.resource ?? ""))}
-        </span>
-      </td>
-      <td data-label="Outcome">
-        <Badge tone={tone} text={record.status ? `${record.outcome} ${record.status}` : record.outcome} />
-      </td>
-      <td class="nowrap" data-label="From">
-        {record.sourceIp ?? "–"} <span class="muted small">{record.via}</span>
-      </td>
-    </tr>
-  );
-}
+      );
+    },
+  },
+  {
+    label: "Resource",
+    cell: ({ resource }) => (
+      <span class="clip mono" title={resource}>
+        {printable(shortResource(resource ?? ""))}
+      </span>
+    ),
+  },
+  {
+    label: "Outcome",
+    cell: ({ outcome, status }) => (
+      <Badge
+        tone={outcome === "allowed" ? "ok" : outcome === "denied" ? "danger" : "warn"}
+        text={status ? `${outcome} ${status}` : outcome}
+      />
+    ),
+  },
+  {
+    label: "From",
+    look: "nowrap",
+    cell: (record) => (
+      <>
+        {record.sourceIp ?? NOTHING} <span class="muted small">{record.via}</span>
+      </>
+    ),
+  },
+];
 
 /** An ARN without what is the same in all of them. */
 export function shortResource(arn: string): string {

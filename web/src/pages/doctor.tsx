@@ -4,6 +4,7 @@ import type { SignedIn } from "../api/me";
 import type { Capability, Doctor } from "../api/types";
 import { useLoad } from "../components/load";
 import { Badge, Failed, Loading, PageHead } from "../components/parts";
+import { Table } from "../components/table";
 
 interface Server {
   readonly version: string;
@@ -56,29 +57,18 @@ export default function DoctorPage(_props: { readonly me: SignedIn }) {
 
 function Capabilities(props: { readonly of: readonly Capability[] }) {
   return (
-    <table class="cards">
-      <thead>
-        <tr>
-          <th scope="col">What</th>
-          <th scope="col">There</th>
-          <th scope="col">Detail</th>
-          <th scope="col">What helps</th>
-        </tr>
-      </thead>
-      <tbody>
-        {props.of.map((capability) => (
-          <tr key={capability.name}>
-            <th scope="row" data-label="What">
-              {capability.name}
-            </th>
-            <td data-label="There">
-              <Badge tone={capability.available ? "ok" : "warn"} text={capability.available ? "yes" : "no"} />
-            </td>
-            <td data-label="Detail">{capability.detail ?? ""}</td>
-            <td data-label="What helps">{capability.available ? "" : (capability.hint ?? "")}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <Table
+      of={props.of}
+      keyOf={(capability) => capability.name}
+      columns={[
+        { label: "What", head: true, cell: (capability) => capability.name },
+        {
+          label: "There",
+          cell: ({ available }) => <Badge tone={available ? "ok" : "warn"} text={available ? "yes" : "no"} />,
+        },
+        { label: "Detail", cell: (capability) => capability.detail ?? "" },
+        { label: "What helps", cell: ({ available, hint }) => (available ? "" : (hint ?? "")) },
+      ]}
+    />
   );
 }

@@ -1,8 +1,9 @@
 /** The endpoints of a runtime: which version each serves. */
 import { useState } from "preact/hooks";
 import type { Endpoint } from "../api/runtimes";
-import { when } from "../components/format";
+import { NOTHING, when } from "../components/format";
 import { Badge } from "../components/parts";
+import { Table } from "../components/table";
 import { statusTone } from "./runtimes";
 
 /** The table, and for administrators the ways to change it. */
@@ -15,70 +16,53 @@ export function EndpointTable(props: {
   readonly onDelete: (name: string) => Promise<void>;
 }) {
   const { versions, administer } = props;
+  // The endpoint DEFAULT always serves the newest version.
+  const isOurs = (endpoint: Endpoint) => administer && endpoint.name !== "DEFAULT";
   const [name, setName] = useState("");
   const [version, setVersion] = useState("");
   return (
     <div class="card flush">
-      <table class="cards">
-        <thead>
-          <tr>
-            <th scope="col">Endpoint</th>
-            <th scope="col">Status</th>
-            <th scope="col">Serves version</th>
-            <th scope="col">Updated</th>
-            <th scope="col">
-              <span class="visually-hidden">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {props.endpoints.map((endpoint) => (
-            <tr key={endpoint.name}>
-              <th scope="row" data-label="Endpoint">
-                {endpoint.name}
-              </th>
-              <td data-label="Status">
-                <Badge tone={statusTone(endpoint.status)} text={endpoint.status} />
-              </td>
-              <td data-label="Serves version">
-                {/* The endpoint DEFAULT always serves the newest version. */}
-                {administer && endpoint.name !== "DEFAULT" ? (
-                  <select
-                    aria-label={`Version of ${endpoint.name}`}
-                    value={endpoint.targetVersion ?? endpoint.liveVersion}
-                    onChange={(event) => void props.onUpdate(endpoint.name, event.currentTarget.value)}
-                  >
-                    {versions.map((one) => (
-                      <option key={one} value={one}>
-                        {one}
-                      </option>
-                    ))}
-                  </select>
-                ) : (
-                  <span>
-                    {endpoint.liveVersion ?? "–"}
-                    {endpoint.targetVersion !== endpoint.liveVersion && ` → ${endpoint.targetVersion}`}
-                  </span>
-                )}
-              </td>
-              <td class="nowrap" data-label="Updated">
-                {when(endpoint.lastUpdatedAt)}
-              </td>
-              <td class="actions">
-                {administer && endpoint.name !== "DEFAULT" && (
-                  <button
-                    type="button"
-                    class="small danger"
-                    onClick={() => void props.onDelete(endpoint.name)}
-                  >
-                    Delete
-                  </button>
-                )}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <Table
+        of={props.endpoints}
+        keyOf={(endpoint) => endpoint.name}
+        columns={[
+          { label: "Endpoint", head: true, cell: (endpoint) => endpoint.name },
+          {
+            label: "Status",
+            cell: ({ status }) => <Badge tone={statusTone(status)} text={status} />,
+          },
+          {
+            label: "Serves version",
+            cell: (endpoint) =>
+              isOurs(endpoint) ? (
+                <select
+                  aria-label={`Version of ${endpoint.name}`}
+                  value={endpoint.targetVersion ?? endpoint.liveVersion}
+                  onChange={(event) => void props.onUpdate(endpoint.name, event.currentTarget.value)}
+                >
+                  {versions.map((one) => (
+                    <option key={one} value={one}>
+                      {one}
+                    </option>
+                  ))}
+                </select>
+              ) : (
+                <span>
+                  {endpoint.liveVersion ?? NOTHING}
+                  {endpoint.targetVersion !== endpoint.liveVersion && ` → ${endpoint.targetVersion}`}
+                </span>
+              ),
+          },
+          { label: "Updated", look: "nowrap", cell: (endpoint) => when(endpoint.lastUpdatedAt) },
+        ]}
+        actions={(endpoint) =>
+          isOurs(endpoint) && (
+            <button type="button" class="small danger" onClick={() => void props.onDelete(endpoint.name)}>
+              Delete
+            </button>
+          )
+        }
+      />
       {administer && (
         <form
           class="row form-row"

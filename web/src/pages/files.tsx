@@ -13,6 +13,7 @@ import { Icon } from "../components/icon";
 import { useLoad } from "../components/load";
 import { Empty, Failed, Loading, PageHead } from "../components/parts";
 import { hides, printable, saveName } from "../components/printable";
+import { TableView } from "../components/table";
 import { attempt, complain } from "../components/toast";
 import { href, route } from "../router";
 import { UPLOAD_BYTES_MAX } from "./files/content";
@@ -58,50 +59,33 @@ function Choose() {
   return (
     <>
       <PageHead title="Files" />
-      {all === null ? (
-        <Loading />
-      ) : all.size === 0 ? (
-        <Empty title="No sessions yet" commands={["clamshell exec --it"]}>
-          <p class="muted">
-            Each session has a workspace of its own. <a href={newTerminalHref()}>Open a terminal</a> to start
-            one, or use the command line:
-          </p>
-        </Empty>
-      ) : (
-        <>
-          <p class="muted">Whose files?</p>
-          <div class="table-wrap">
-            <table class="cards">
-              <thead>
-                <tr>
-                  <th scope="col">Session</th>
-                  <th scope="col">Runtime</th>
-                  <th scope="col">State</th>
-                  <th scope="col">Last activity</th>
-                </tr>
-              </thead>
-              <tbody>
-                {[...all.values()].map((session) => (
-                  <tr key={sessionKey(session)}>
-                    <th scope="row" data-label="Session">
-                      <a class="clip mono" href={filesHref(session)}>
-                        {session.sessionId}
-                      </a>
-                    </th>
-                    <td data-label="Runtime">{session.runtimeName}</td>
-                    <td data-label="State">
-                      <StateBadge session={session} />
-                    </td>
-                    <td class="nowrap" data-label="Last activity">
-                      {when(session.lastActivityAt)}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        </>
-      )}
+      <p class="muted">Each session has a workspace of its own. Whose files?</p>
+      <TableView
+        of={all && [...all.values()]}
+        noun="session"
+        keyOf={sessionKey}
+        columns={[
+          {
+            label: "Session",
+            head: true,
+            cell: (session) => (
+              <a class="clip mono" href={filesHref(session)}>
+                {session.sessionId}
+              </a>
+            ),
+          },
+          { label: "Runtime", cell: (session) => session.runtimeName },
+          { label: "State", cell: (session) => <StateBadge session={session} /> },
+          { label: "Last activity", look: "nowrap", cell: (session) => when(session.lastActivityAt) },
+        ]}
+        empty={
+          <Empty title="No sessions yet" commands={["clamshell exec --it"]}>
+            <p class="muted">
+              <a href={newTerminalHref()}>Open a terminal</a> to start one, or use the command line:
+            </p>
+          </Empty>
+        }
+      />
     </>
   );
 }

@@ -7,7 +7,8 @@ import { useNow } from "../components/clock";
 import { ask, Dialog } from "../components/dialog";
 import { since, when } from "../components/format";
 import { useLoad } from "../components/load";
-import { Badge, CopyButton, Empty, Failed, Loading, PageHead } from "../components/parts";
+import { Badge, CopyButton, Empty, PageHead } from "../components/parts";
+import { TableView } from "../components/table";
 import { attempt, complain } from "../components/toast";
 
 const KEYS = `${API}/keys`;
@@ -52,7 +53,6 @@ export default function Keys(props: { readonly me: SignedIn }) {
     if (sure && (await attempt(() => call("DELETE", path(key)), "The key was removed"))) keys.reload();
   };
 
-  const list = keys.value?.keys;
   return (
     <>
       <PageHead title="Access keys">
@@ -60,58 +60,42 @@ export default function Keys(props: { readonly me: SignedIn }) {
           Create key
         </button>
       </PageHead>
-      {keys.failure !== null && <Failed text={keys.failure} onRetry={keys.reload} />}
-      {list === undefined && keys.failure === null && <Loading />}
-      {list?.length === 0 && (
-        <Empty title="No access keys" commands={["clamshell keys create NAME"]}>
-          <p class="muted">Programs and AWS's SDKs sign their requests with a key. Create one here, or:</p>
-        </Empty>
-      )}
-      {list !== undefined && list.length > 0 && (
-        <div class="table-wrap">
-          <table class="cards">
-            <thead>
-              <tr>
-                <th scope="col">Key</th>
-                <th scope="col">User</th>
-                <th scope="col">Status</th>
-                <th scope="col">Created</th>
-                <th scope="col">Last used</th>
-                <th scope="col">
-                  <span class="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((key) => (
-                <tr key={key.accessKeyId}>
-                  <th scope="row" class="mono" data-label="Key">
-                    {key.accessKeyId}
-                  </th>
-                  <td data-label="User">{key.userName}</td>
-                  <td data-label="Status">
-                    <Badge tone={key.status === "Active" ? "ok" : undefined} text={key.status} />
-                  </td>
-                  <td class="nowrap" data-label="Created">
-                    {when(key.createdAt)}
-                  </td>
-                  <td class="nowrap" data-label="Last used">
-                    {key.lastUsedAt === undefined ? "never" : `${since(key.lastUsedAt, now)} ago`}
-                  </td>
-                  <td class="actions">
-                    <button type="button" class="small" onClick={() => void toggle(key)}>
-                      {key.status === "Active" ? "Disable" : "Enable"}
-                    </button>
-                    <button type="button" class="small danger" onClick={() => void remove(key)}>
-                      Remove
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      <TableView
+        of={keys.value?.keys}
+        failure={keys.failure}
+        onRetry={keys.reload}
+        noun="access key"
+        keyOf={(key) => key.accessKeyId}
+        columns={[
+          { label: "Key", head: true, look: "mono", cell: (key) => key.accessKeyId },
+          { label: "User", cell: (key) => key.userName },
+          {
+            label: "Status",
+            cell: ({ status }) => <Badge tone={status === "Active" ? "ok" : undefined} text={status} />,
+          },
+          { label: "Created", look: "nowrap", cell: (key) => when(key.createdAt) },
+          {
+            label: "Last used",
+            look: "nowrap",
+            cell: ({ lastUsedAt }) => (lastUsedAt === undefined ? "never" : `${since(lastUsedAt, now)} ago`),
+          },
+        ]}
+        actions={(key) => (
+          <>
+            <button type="button" class="small" onClick={() => void toggle(key)}>
+              {key.status === "Active" ? "Disable" : "Enable"}
+            </button>
+            <button type="button" class="small danger" onClick={() => void remove(key)}>
+              Remove
+            </button>
+          </>
+        )}
+        empty={
+          <Empty title="No access keys" commands={["clamshell keys create NAME"]}>
+            <p class="muted">Programs and AWS's SDKs sign their requests with a key. Create one here, or:</p>
+          </Empty>
+        }
+      />
       {making && (
         <CreateKey
           onClose={() => setMaking(false)}

@@ -4,10 +4,11 @@ import { logout, type SignedIn } from "../api/me";
 import type { Login } from "../api/types";
 import { useNow } from "../components/clock";
 import { ask } from "../components/dialog";
-import { since, until, when } from "../components/format";
+import { NOTHING, since, until, when } from "../components/format";
 import { useLoad } from "../components/load";
-import { Badge, Failed, Loading, PageHead } from "../components/parts";
+import { Badge, PageHead } from "../components/parts";
 import { printable } from "../components/printable";
+import { TableView } from "../components/table";
 import { attempt } from "../components/toast";
 
 const LOGINS = `${API}/console/logins`;
@@ -52,63 +53,41 @@ export default function Logins(_props: { readonly me: SignedIn }) {
     const work = () => call("DELETE", `${LOGINS}/${encodeURIComponent(login.loginId)}`);
     if (await attempt(login.current ? logout : work)) logins.reload();
   };
-  const list = logins.value?.logins;
   return (
     <>
       <PageHead title="Logins" />
       <p class="muted">
         Browsers that are signed in. What you do not know, sign out, and change your password.
       </p>
-      {logins.failure !== null && <Failed text={logins.failure} onRetry={logins.reload} />}
-      {list === undefined && logins.failure === null && <Loading />}
-      {list !== undefined && (
-        <div class="table-wrap">
-          <table class="cards">
-            <thead>
-              <tr>
-                <th scope="col">Browser</th>
-                <th scope="col">User</th>
-                <th scope="col">Address</th>
-                <th scope="col">Signed in</th>
-                <th scope="col" class="num">
-                  Last used
-                </th>
-                <th scope="col" class="num">
-                  Ends in
-                </th>
-                <th scope="col">
-                  <span class="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((login) => (
-                <tr key={login.loginId}>
-                  <th scope="row" data-label="Browser" title={login.userAgent}>
-                    {browserName(login.userAgent)} {login.current && <Badge tone="ok" text="this one" />}
-                  </th>
-                  <td data-label="User">{login.userName}</td>
-                  <td data-label="Address">{login.sourceIp ?? "–"}</td>
-                  <td class="nowrap" data-label="Signed in">
-                    {when(login.createdAt)}
-                  </td>
-                  <td class="num" data-label="Last used">
-                    {since(login.lastUsedAt, now)} ago
-                  </td>
-                  <td class="num" data-label="Ends in">
-                    {until(login.expiresAt, now)}
-                  </td>
-                  <td class="actions">
-                    <button type="button" class="small danger" onClick={() => void revoke(login)}>
-                      Sign out
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      <TableView
+        of={logins.value?.logins}
+        failure={logins.failure}
+        onRetry={logins.reload}
+        noun="login"
+        keyOf={(login) => login.loginId}
+        columns={[
+          {
+            label: "Browser",
+            head: true,
+            title: (login) => login.userAgent,
+            cell: (login) => (
+              <>
+                {browserName(login.userAgent)} {login.current && <Badge tone="ok" text="this one" />}
+              </>
+            ),
+          },
+          { label: "User", cell: (login) => login.userName },
+          { label: "Address", cell: (login) => login.sourceIp ?? NOTHING },
+          { label: "Signed in", look: "nowrap", cell: (login) => when(login.createdAt) },
+          { label: "Last used", look: "num", cell: (login) => `${since(login.lastUsedAt, now)} ago` },
+          { label: "Ends in", look: "num", cell: (login) => until(login.expiresAt, now) },
+        ]}
+        actions={(login) => (
+          <button type="button" class="small danger" onClick={() => void revoke(login)}>
+            Sign out
+          </button>
+        )}
+      />
     </>
   );
 }

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { findSession } from "../api/sessions";
 import type { AuditRecord, Session, Shell } from "../api/types";
-import { sorted } from "../components/parts";
 import { parseFontSize, parseTheme } from "../components/preferences";
 import { points } from "../components/sparkline";
+import { sorted } from "../components/table";
 import { detailText, filterRecords, shortResource } from "./audit";
 import { Answer, payload, SHOWN_CHARS_MAX } from "./invoke/answer";
 import { exportLines } from "./keys";

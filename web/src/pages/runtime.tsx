@@ -21,6 +21,7 @@ import { duration, NOTHING, when } from "../components/format";
 import { useLoad } from "../components/load";
 import { Badge, CopyButton, Facts, Failed, Loading, PageHead } from "../components/parts";
 import { printable } from "../components/printable";
+import { Table } from "../components/table";
 import { attempt } from "../components/toast";
 import { href, navigate } from "../router";
 import { EndpointTable } from "./endpoints";
@@ -145,32 +146,19 @@ export function RuntimePage(props: { readonly me: SignedIn; readonly id: string 
       )}
       <h2>Versions</h2>
       <div class="table-wrap panel-scroll">
-        <table class="cards">
-          <thead>
-            <tr>
-              <th scope="col">Version</th>
-              <th scope="col">Status</th>
-              <th scope="col">Description</th>
-              <th scope="col">Updated</th>
-            </tr>
-          </thead>
-          <tbody>
-            {(versions.value ?? []).map((version) => (
-              <tr key={version.agentRuntimeVersion}>
-                <th scope="row" data-label="Version">
-                  {version.agentRuntimeVersion}
-                </th>
-                <td data-label="Status">
-                  <Badge tone={statusTone(version.status)} text={version.status} />
-                </td>
-                <td data-label="Description">{printable(version.description ?? "")}</td>
-                <td class="nowrap" data-label="Updated">
-                  {when(version.lastUpdatedAt)}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+        <Table
+          of={versions.value ?? []}
+          keyOf={(version) => version.agentRuntimeVersion}
+          columns={[
+            { label: "Version", head: true, cell: (version) => version.agentRuntimeVersion },
+            {
+              label: "Status",
+              cell: ({ status }) => <Badge tone={statusTone(status)} text={status} />,
+            },
+            { label: "Description", cell: (version) => printable(version.description ?? "") },
+            { label: "Updated", look: "nowrap", cell: (version) => when(version.lastUpdatedAt) },
+          ]}
+        />
       </div>
     </>
   );

@@ -97,7 +97,7 @@ export function SessionPage(props: { readonly me: SignedIn; readonly path: reado
           <p class="muted">Open a terminal here, or from a command line:</p>
         </Empty>
       ) : (
-        <ShellTable shells={own} operate={operate} inSession />
+        <ShellTable shells={own} operate={operate} />
       )}
     </>
   );

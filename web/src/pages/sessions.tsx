@@ -1,5 +1,4 @@
 /** Sessions, live: all of them, or one with everything that is known of it. */
-import { useState } from "preact/hooks";
 import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
@@ -8,42 +7,30 @@ import { currentCpu } from "../api/samples";
 import { newTerminalHref, sessionHref, terminalHref } from "../api/sessions";
 import type { Session } from "../api/types";
 import { useNow } from "../components/clock";
-import { bytes, count, NOTHING, parseTime, percent, since, until } from "../components/format";
-import {
-  Empty,
-  Loading,
-  Meter,
-  PageHead,
-  RowButton,
-  RowLink,
-  type Sort,
-  SortHead,
-  sorted,
-} from "../components/parts";
+import { bytes, NOTHING, parseTime, percent, since, until } from "../components/format";
+import { Empty, Meter, PageHead, RowButton, RowLink } from "../components/parts";
+import { type Column, matches, TableView } from "../components/table";
 import { route } from "../router";
 import { SessionPage } from "./session";
 import { removeAsked, StateBadge, stopAsked } from "./session_actions";
 import { abilities } from "./views";
 
 /** The columns that sort. */
-type Column = "session" | "state" | "runtime" | "age" | "idle" | "life" | "cpu" | "memory";
+type SortColumn = "session" | "state" | "runtime" | "age" | "idle" | "life" | "cpu" | "memory";
 
 /** Sessions that a text finds: in the id, the runtime, the endpoint or the state. */
 export function filterSessions(all: readonly Session[], text: string, state: string): readonly Session[] {
-  const wanted = text.trim().toLowerCase();
   return all.filter((session) => {
-    if (state === "running" && session.state === "Stopped") return false;
-    if (state === "stopped" && session.state !== "Stopped") return false;
-    if (wanted === "") return true;
-    const words = [session.sessionId, session.runtimeName, session.qualifier, session.state];
-    return words.some((word) => word.toLowerCase().includes(wanted));
+    if (state === "running" && !isRunning(session)) return false;
+    if (state === "stopped" && isRunning(session)) return false;
+    return matches(text, [session.sessionId, session.runtimeName, session.qualifier, session.state]);
   });
 }
 
 /** What a session is sorted by. */
 export function sortValue(
   session: Session,
-  column: Column,
+  column: SortColumn,
   cpu: number | undefined,
 ): string | number | undefined {
   switch (column) {
@@ -76,26 +63,8 @@ export default function Sessions(props: { readonly me: SignedIn }) {
 }
 
 function SessionList(props: { readonly me: SignedIn }) {
-  const [text, setText] = useState("");
-  const [state, setState] = useState("all");
-  const [sort, setSort] = useState<Sort<Column>>({ by: "age", down: false });
   const { operate } = abilities(props.me.role);
   const all = sessions.value;
-  const now = useNow();
-  const known = samples.value;
-  const cpuOf = (session: Session) =>
-    session.state === "Stopped" ? undefined : currentCpu(known.get(sessionKey(session)), now);
-
-  const shown =
-    all === null
-      ? []
-      : sorted(
-          filterSessions([...all.values()], text, state),
-          (session) => sortValue(session, sort.by, cpuOf(session)),
-          sort.down,
-        );
-  const head = { sort, onSort: setSort };
-
   return (
     <>
       <PageHead title="Sessions">
@@ -105,168 +74,134 @@ function SessionList(props: { readonly me: SignedIn }) {
           </a>
         )}
       </PageHead>
-      {all === null ? (
-        <Loading />
-      ) : all.size === 0 ? (
-        <Empty
-          title="No sessions yet"
-          commands={[
-            "clamshell exec --it",
-            "clamshell deploy ./my-agent",
-            "clamshell invoke my_agent 'hello'",
-          ]}
-        >
-          <p class="muted">
-            A session begins with its first terminal, command or invocation.{" "}
-            <a href={newTerminalHref()}>Open a terminal</a>, or use the command line:
-          </p>
-        </Empty>
-      ) : (
-        <>
-          <search class="tools">
-            <input
-              type="search"
-              aria-label="Filter sessions"
-              placeholder="Filter by id, runtime, endpoint"
-              value={text}
-              onInput={(event) => setText(event.currentTarget.value)}
-            />
-            <select
-              aria-label="State"
-              value={state}
-              onChange={(event) => setState(event.currentTarget.value)}
-            >
-              <option value="all">All states</option>
-              <option value="running">Running</option>
-              <option value="stopped">Stopped</option>
-            </select>
-            <span class="muted small" role="status">
-              {shown.length === all.size
-                ? count(all.size, "session")
-                : `${shown.length} of ${count(all.size, "session")}`}
-            </span>
-          </search>
-          <div class="table-wrap">
-            <table class="cards">
-              <thead>
-                <tr>
-                  <SortHead by="session" {...head}>
-                    Session
-                  </SortHead>
-                  <SortHead by="state" {...head}>
-                    State
-                  </SortHead>
-                  <SortHead by="runtime" {...head}>
-                    Runtime
-                  </SortHead>
-                  <SortHead by="age" class="num" {...head}>
-                    Age
-                  </SortHead>
-                  <SortHead by="idle" class="num" {...head}>
-                    Idle left
-                  </SortHead>
-                  <SortHead by="life" class="num" {...head}>
-                    Life left
-                  </SortHead>
-                  <SortHead by="cpu" class="num" {...head}>
-                    CPU
-                  </SortHead>
-                  <SortHead by="memory" class="num" {...head}>
-                    Memory
-                  </SortHead>
-                  <th scope="col" class="num">
-                    Disk
-                  </th>
-                  <th scope="col" class="num">
-                    Cost
-                  </th>
-                  <th scope="col">
-                    <span class="visually-hidden">Actions</span>
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {shown.map((session) => (
-                  <SessionRow
-                    key={sessionKey(session)}
-                    session={session}
-                    cpu={cpuOf(session)}
-                    now={now}
-                    operate={operate}
-                  />
-                ))}
-              </tbody>
-            </table>
-          </div>
-          {shown.length === 0 && <p class="loading">No session fits the filter.</p>}
-        </>
-      )}
+      <TableView
+        of={all && [...all.values()]}
+        noun="session"
+        keyOf={sessionKey}
+        columns={columns(useNow(), samples.value)}
+        sortedBy="Age"
+        filter={{
+          hint: "Filter by id, runtime, endpoint",
+          choice: {
+            label: "State",
+            options: [
+              ["all", "All states"],
+              ["running", "Running"],
+              ["stopped", "Stopped"],
+            ],
+          },
+          narrow: filterSessions,
+        }}
+        actions={(session) => operate && <Actions session={session} />}
+        empty={
+          <Empty
+            title="No sessions yet"
+            commands={[
+              "clamshell exec --it",
+              "clamshell deploy ./my-agent",
+              "clamshell invoke my_agent 'hello'",
+            ]}
+          >
+            <p class="muted">
+              A session begins with its first terminal, command or invocation.{" "}
+              <a href={newTerminalHref()}>Open a terminal</a>, or use the command line:
+            </p>
+          </Empty>
+        }
+      />
     </>
   );
 }
 
-function SessionRow(props: {
-  readonly session: Session;
-  readonly cpu: number | undefined;
-  readonly now: number;
-  readonly operate: boolean;
-}) {
-  const { session, cpu, now, operate } = props;
-  const running = session.state !== "Stopped";
-  const { usage } = session;
-  const disk = useDisk(session);
-  return (
-    <tr>
-      <th scope="row" data-label="Session">
+/** The columns, as they are at a time and with the samples known by then. */
+function columns(now: number, known: typeof samples.value): readonly Column<Session>[] {
+  const cpuOf = (session: Session) =>
+    isRunning(session) ? currentCpu(known.get(sessionKey(session)), now) : undefined;
+  const by = (column: SortColumn) => (session: Session) => sortValue(session, column, cpuOf(session));
+  /** A value that only what runs has. */
+  const ofRunning = (value: (session: Session) => string) => (session: Session) =>
+    isRunning(session) ? value(session) : NOTHING;
+  return [
+    {
+      label: "Session",
+      head: true,
+      sortBy: by("session"),
+      cell: (session) => (
         <a class="clip mono" href={sessionHref(session)} title={session.sessionId}>
           {session.sessionId}
         </a>
-      </th>
-      <td data-label="State">
-        <StateBadge session={session} />
-      </td>
-      <td data-label="Runtime">
-        <span class="clip" title={session.runtimeArn}>
-          {session.runtimeName}
-        </span>
-        {session.qualifier !== "DEFAULT" && <span class="muted"> / {session.qualifier}</span>}
-      </td>
-      <td class="num" data-label="Age">
-        {since(session.createdAt, now)}
-      </td>
-      <td class="num" data-label="Idle left">
-        {running ? until(session.idleStopsAt, now) : NOTHING}
-      </td>
-      <td class="num" data-label="Life left">
-        {running ? until(session.lifetimeEndsAt, now) : NOTHING}
-      </td>
-      <td class="num" data-label="CPU">
+      ),
+    },
+    { label: "State", sortBy: by("state"), cell: (session) => <StateBadge session={session} /> },
+    {
+      label: "Runtime",
+      sortBy: by("runtime"),
+      cell: (session) => (
+        <>
+          <span class="clip" title={session.runtimeArn}>
+            {session.runtimeName}
+          </span>
+          {session.qualifier !== "DEFAULT" && <span class="muted"> / {session.qualifier}</span>}
+        </>
+      ),
+    },
+    { label: "Age", look: "num", sortBy: by("age"), cell: (session) => since(session.createdAt, now) },
+    {
+      label: "Idle left",
+      look: "num",
+      sortBy: by("idle"),
+      cell: ofRunning((session) => until(session.idleStopsAt, now)),
+    },
+    {
+      label: "Life left",
+      look: "num",
+      sortBy: by("life"),
+      cell: ofRunning((session) => until(session.lifetimeEndsAt, now)),
+    },
+    {
+      label: "CPU",
+      look: "num",
+      sortBy: by("cpu"),
+      cell: (session) => (
         <span>
-          {running ? percent(cpu) : NOTHING}
-          {running && cpu !== undefined && <Meter share={cpu} label="CPU of one processor" />}
+          {percent(cpuOf(session))}
+          <Meter share={cpuOf(session)} label="CPU of one processor" />
         </span>
-      </td>
-      <td class="num" data-label="Memory">
-        {running ? bytes(usage?.memoryBytes) : NOTHING}
-      </td>
-      <td class="num" data-label="Disk">
-        <span>
-          {bytes(disk?.bytes)}
-          <Meter share={diskShare(disk)} label="Disk of the session's limit" />
-        </span>
-      </td>
-      <td class="num" data-label="Cost" title="The cost of this session is not known">
-        {NOTHING}
-      </td>
-      <td class="actions">
-        {operate && (
-          <>
-            <RowLink icon="terminal" label="New terminal" href={terminalHref(session)} />
-            {running && <RowButton icon="stop" label="Stop" onClick={() => void stopAsked(session)} />}
-            <RowButton icon="trash" label="Remove" danger onClick={() => void removeAsked(session)} />
-          </>
-        )}
-      </td>
-    </tr>
+      ),
+    },
+    {
+      label: "Memory",
+      look: "num",
+      sortBy: by("memory"),
+      cell: ofRunning((session) => bytes(session.usage?.memoryBytes)),
+    },
+    { label: "Disk", look: "num", cell: (session) => <DiskUse session={session} /> },
+    { label: "Cost", look: "num", title: () => "The cost of this session is not known", cell: () => NOTHING },
+  ];
+}
+
+/** How much of its disk a session uses, which is asked for when this is shown. */
+function DiskUse(props: { readonly session: Session }) {
+  const disk = useDisk(props.session);
+  return (
+    <span>
+      {bytes(disk?.bytes)}
+      <Meter share={diskShare(disk)} label="Disk of the session's limit" />
+    </span>
   );
+}
+
+function Actions(props: { readonly session: Session }) {
+  const { session } = props;
+  return (
+    <>
+      <RowLink icon="terminal" label="New terminal" href={terminalHref(session)} />
+      {isRunning(session) && <RowButton icon="stop" label="Stop" onClick={() => void stopAsked(session)} />}
+      <RowButton icon="trash" label="Remove" danger onClick={() => void removeAsked(session)} />
+    </>
+  );
+}
+
+function isRunning(session: Session): boolean {
+  return session.state !== "Stopped";
 }

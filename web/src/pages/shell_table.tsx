@@ -1,4 +1,4 @@
-/** A table of shells, running and ended. */
+/** Shells as rows of a table, running and ended. */
 import { shellKey } from "../api/reducer";
 import { closeShell, recordingHref, sessionHref, sessionPath, terminalHref } from "../api/sessions";
 import type { Shell } from "../api/types";
@@ -7,6 +7,7 @@ import { ask } from "../components/dialog";
 import { bytes, NOTHING, since, when } from "../components/format";
 import { Badge, RowButton, RowLink } from "../components/parts";
 import { printable } from "../components/printable";
+import { type Column, Table } from "../components/table";
 import { attempt } from "../components/toast";
 
 /** What people call a shell: the name they gave it, that of its program, its command, or its id. */
@@ -36,64 +37,74 @@ export function exportPath(shell: Shell): string {
   return sessionPath(shell, ["shells", shell.shellId, "export"]);
 }
 
-/** The table. */
-export function ShellTable(props: {
-  readonly shells: readonly Shell[];
-  readonly operate: boolean;
-  /** The session is known: its column is left out. */
-  readonly inSession?: boolean;
-}) {
-  const now = useNow();
-  const newestFirst = [...props.shells].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+/** Shells by their beginning, the last one first. */
+export function newestFirst(shells: readonly Shell[]): readonly Shell[] {
+  return [...shells].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+}
+
+/** The shells of one session. */
+export function ShellTable(props: { readonly shells: readonly Shell[]; readonly operate: boolean }) {
   return (
     <div class="table-wrap">
-      <table class="cards">
-        <thead>
-          <tr>
-            <th scope="col">Shell</th>
-            <th scope="col">State</th>
-            {props.inSession !== true && <th scope="col">Session</th>}
-            <th scope="col" class="num">
-              Started
-            </th>
-            <th scope="col" class="num">
-              Last output
-            </th>
-            <th scope="col">Connected</th>
-            <th scope="col" class="num">
-              Recorded
-            </th>
-            <th scope="col">
-              <span class="visually-hidden">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {newestFirst.map((shell) => (
-            <Row
-              key={shellKey(shell)}
-              shell={shell}
-              now={now}
-              operate={props.operate}
-              inSession={props.inSession === true}
-            />
-          ))}
-        </tbody>
-      </table>
+      <Table
+        of={newestFirst(props.shells)}
+        keyOf={shellKey}
+        columns={shellColumns(useNow()).filter(({ label }) => label !== "Session")}
+        actions={(shell) => <ShellActions shell={shell} operate={props.operate} />}
+      />
     </div>
   );
 }
 
-function Row(props: {
-  readonly shell: Shell;
-  readonly now: number;
-  readonly operate: boolean;
-  readonly inSession: boolean;
-}) {
-  const { shell, now, operate } = props;
+/** What is told of a shell at a time. */
+export function shellColumns(now: number): readonly Column<Shell>[] {
+  return [
+    {
+      label: "Shell",
+      head: true,
+      cell: (shell) => (
+        <a class="clip" href={recordingHref(shell)} title={shell.shellId}>
+          {shellTitle(shell)}
+        </a>
+      ),
+    },
+    { label: "State", cell: (shell) => <Badge tone={shellTone(shell)} text={shellState(shell)} /> },
+    {
+      label: "Session",
+      cell: (shell) => (
+        <span>
+          {shell.runtimeName}{" "}
+          <a class="clip mono" href={sessionHref(shell)} title={shell.sessionId}>
+            {shell.sessionId}
+          </a>
+        </span>
+      ),
+    },
+    {
+      label: "Started",
+      look: "num",
+      title: (shell) => when(shell.createdAt),
+      cell: (shell) => `${since(shell.createdAt, now)} ago`,
+    },
+    {
+      label: "Last output",
+      look: "num",
+      cell: ({ lastOutputAt }) => (lastOutputAt === undefined ? NOTHING : `${since(lastOutputAt, now)} ago`),
+    },
+    { label: "Connected", look: "nowrap", cell: connected },
+    { label: "Recorded", look: "num", cell: (shell) => bytes(shell.endOffset - shell.startOffset) },
+  ];
+}
+
+function shellTone(shell: Shell): "ok" | "danger" | undefined {
+  if (shell.state === "Attached") return "ok";
+  return shell.exitCode !== undefined && shell.exitCode !== 0 ? "danger" : undefined;
+}
+
+/** What can be done with a shell. */
+export function ShellActions(props: { readonly shell: Shell; readonly operate: boolean }) {
+  const { shell, operate } = props;
   const running = shell.state !== "Ended";
-  const failed = shell.exitCode !== undefined && shell.exitCode !== 0;
-  const tone = shell.state === "Attached" ? "ok" : failed ? "danger" : undefined;
   const close = async () => {
     const sure = await ask({
       title: "Close the shell?",
@@ -104,56 +115,24 @@ function Row(props: {
     if (sure) await attempt(() => closeShell(shell), "The shell was closed");
   };
   return (
-    <tr>
-      <th scope="row" data-label="Shell">
-        <a class="clip" href={recordingHref(shell)} title={shell.shellId}>
-          {shellTitle(shell)}
-        </a>
-      </th>
-      <td data-label="State">
-        <Badge tone={tone} text={shellState(shell)} />
-      </td>
-      {!props.inSession && (
-        <td data-label="Session">
-          <span>
-            {shell.runtimeName}{" "}
-            <a class="clip mono" href={sessionHref(shell)} title={shell.sessionId}>
-              {shell.sessionId}
-            </a>
-          </span>
-        </td>
-      )}
-      <td class="num" data-label="Started" title={when(shell.createdAt)}>
-        {since(shell.createdAt, now)} ago
-      </td>
-      <td class="num" data-label="Last output">
-        {shell.lastOutputAt === undefined ? NOTHING : `${since(shell.lastOutputAt, now)} ago`}
-      </td>
-      <td class="nowrap" data-label="Connected">
-        {connected(shell)}
-      </td>
-      <td class="num" data-label="Recorded">
-        {bytes(shell.endOffset - shell.startOffset)}
-      </td>
-      <td class="actions">
-        {running && (
-          <RowLink
-            icon={operate ? "terminal" : "eye"}
-            label={operate ? "Open terminal" : "Watch"}
-            href={terminalHref(shell, shell.shellId)}
-          />
-        )}
-        <RowLink icon="play" label="Play recording" href={recordingHref(shell)} />
+    <>
+      {running && (
         <RowLink
-          icon="download"
-          label="Download recording"
-          href={exportPath(shell)}
-          download={`${shell.shellId}.cast`}
+          icon={operate ? "terminal" : "eye"}
+          label={operate ? "Open terminal" : "Watch"}
+          href={terminalHref(shell, shell.shellId)}
         />
-        {running && operate && (
-          <RowButton icon="close" label="Close shell" danger onClick={() => void close()} />
-        )}
-      </td>
-    </tr>
+      )}
+      <RowLink icon="play" label="Play recording" href={recordingHref(shell)} />
+      <RowLink
+        icon="download"
+        label="Download recording"
+        href={exportPath(shell)}
+        download={`${shell.shellId}.cast`}
+      />
+      {running && operate && (
+        <RowButton icon="close" label="Close shell" danger onClick={() => void close()} />
+      )}
+    </>
   );
 }

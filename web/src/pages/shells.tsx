@@ -3,15 +3,18 @@ import { useEffect, useState } from "preact/hooks";
 import { send } from "../api/client";
 import { shells, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
+import { shellKey } from "../api/reducer";
 import { newTerminalHref, sessionHref, terminalHref } from "../api/sessions";
 import type { Shell } from "../api/types";
-import { bytes, count } from "../components/format";
+import { useNow } from "../components/clock";
+import { bytes } from "../components/format";
 import { lazy } from "../components/lazy";
 import { Empty, Failed, Loading, PageHead } from "../components/parts";
+import { matches, TableView } from "../components/table";
 import { explain } from "../components/toast";
 import { href, route } from "../router";
 import { type Cast, parseCast } from "./recording/cast";
-import { exportPath, ShellTable, shellState, shellTitle } from "./shell_table";
+import { exportPath, newestFirst, ShellActions, shellColumns, shellState, shellTitle } from "./shell_table";
 import { abilities } from "./views";
 
 const Player = lazy(() => import("./recording/player"));
@@ -28,55 +31,49 @@ export default function Shells(props: { readonly me: SignedIn }) {
 }
 
 function ShellList(props: { readonly me: SignedIn }) {
-  const [text, setText] = useState("");
-  const [state, setState] = useState("all");
   const all = shells.value;
-  const shown = [...(all?.values() ?? [])].filter((shell) => {
-    if (state === "running" && shell.state === "Ended") return false;
-    if (state === "ended" && shell.state !== "Ended") return false;
-    const words = [shellTitle(shell), shell.shellId, shell.sessionId, shell.runtimeName];
-    return words.some((word) => word.toLowerCase().includes(text.trim().toLowerCase()));
-  });
+  const { operate } = abilities(props.me.role);
   return (
     <>
       <PageHead title="Shells and recordings" />
-      {all === null ? (
-        <Loading />
-      ) : all.size === 0 ? (
-        <Empty title="No shells yet" commands={["clamshell exec --it"]}>
-          <p class="muted">
-            Every terminal is recorded here. <a href={newTerminalHref()}>Open one</a>, or use the command
-            line:
-          </p>
-        </Empty>
-      ) : (
-        <>
-          <search class="tools">
-            <input
-              type="search"
-              aria-label="Filter shells"
-              placeholder="Filter by name, session, runtime"
-              value={text}
-              onInput={(event) => setText(event.currentTarget.value)}
-            />
-            <select
-              aria-label="State"
-              value={state}
-              onChange={(event) => setState(event.currentTarget.value)}
-            >
-              <option value="all">All</option>
-              <option value="running">Running</option>
-              <option value="ended">Ended</option>
-            </select>
-            <span class="muted small" role="status">
-              {count(shown.length, "shell")}
-            </span>
-          </search>
-          <ShellTable shells={shown} operate={abilities(props.me.role).operate} />
-        </>
-      )}
+      <TableView
+        of={all && newestFirst([...all.values()])}
+        noun="shell"
+        keyOf={shellKey}
+        columns={shellColumns(useNow())}
+        filter={{
+          hint: "Filter by name, session, runtime",
+          choice: {
+            label: "State",
+            options: [
+              ["all", "All"],
+              ["running", "Running"],
+              ["ended", "Ended"],
+            ],
+          },
+          narrow: filterShells,
+        }}
+        actions={(shell) => <ShellActions shell={shell} operate={operate} />}
+        empty={
+          <Empty title="No shells yet" commands={["clamshell exec --it"]}>
+            <p class="muted">
+              Every terminal is recorded here. <a href={newTerminalHref()}>Open one</a>, or use the command
+              line:
+            </p>
+          </Empty>
+        }
+      />
     </>
   );
+}
+
+/** Shells that a text finds: in the name, the ids or the runtime. */
+export function filterShells(all: readonly Shell[], text: string, state: string): readonly Shell[] {
+  return all.filter((shell) => {
+    if (state === "running" && shell.state === "Ended") return false;
+    if (state === "ended" && shell.state !== "Ended") return false;
+    return matches(text, [shellTitle(shell), shell.shellId, shell.sessionId, shell.runtimeName]);
+  });
 }
 
 /** Finds a shell by the segments of an address. */

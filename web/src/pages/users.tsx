@@ -4,10 +4,11 @@ import { API, call } from "../api/client";
 import type { SignedIn } from "../api/me";
 import type { User } from "../api/types";
 import { ask, Dialog } from "../components/dialog";
-import { when } from "../components/format";
+import { NOTHING, when } from "../components/format";
 import { useLoad } from "../components/load";
-import { Empty, Failed, Loading, PageHead } from "../components/parts";
+import { Empty, PageHead } from "../components/parts";
 import { printable } from "../components/printable";
+import { TableView } from "../components/table";
 import { attempt } from "../components/toast";
 
 const USERS = `${API}/users`;
@@ -55,7 +56,6 @@ export default function Users(props: { readonly me: SignedIn }) {
       users.reload();
   };
 
-  const list = users.value?.users;
   return (
     <>
       <PageHead title="Users">
@@ -63,73 +63,57 @@ export default function Users(props: { readonly me: SignedIn }) {
           Create user
         </button>
       </PageHead>
-      {users.failure !== null && <Failed text={users.failure} onRetry={users.reload} />}
-      {list === undefined && users.failure === null && <Loading />}
-      {list?.length === 0 && (
-        <Empty
-          title="No users yet"
-          commands={[
-            `clamshell users create NAME --console-role operator${where}`,
-            `clamshell users passwd NAME${where}`,
-          ]}
-        >
-          <p class="muted">Give each person a name of their own, a role and a password:</p>
-        </Empty>
-      )}
-      {list !== undefined && list.length > 0 && (
-        <div class="table-wrap">
-          <table class="cards">
-            <thead>
-              <tr>
-                <th scope="col">User</th>
-                <th scope="col">Console role</th>
-                <th scope="col">Policies</th>
-                <th scope="col">Description</th>
-                <th scope="col">Created</th>
-                <th scope="col">
-                  <span class="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map((user) => (
-                <tr key={user.userName}>
-                  <th scope="row" data-label="User" title={user.arn}>
-                    {user.userName}
-                  </th>
-                  <td data-label="Console role">
-                    <select
-                      aria-label={`Console role of ${user.userName}`}
-                      value={roleOf(user) ?? ""}
-                      onChange={(event) => void setRole(user, event.currentTarget.value)}
-                    >
-                      <option value="">none</option>
-                      {ROLES.map((role) => (
-                        <option key={role} value={role}>
-                          {role}
-                        </option>
-                      ))}
-                    </select>
-                  </td>
-                  <td data-label="Policies">{Object.keys(user.policies).join(", ") || "–"}</td>
-                  <td data-label="Description">{printable(user.description ?? "")}</td>
-                  <td class="nowrap" data-label="Created">
-                    {when(user.createdAt)}
-                  </td>
-                  <td class="actions">
-                    <button type="button" class="small" onClick={() => setPassword(user)}>
-                      Set password
-                    </button>
-                    <button type="button" class="small danger" onClick={() => void remove(user)}>
-                      Remove
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
-      )}
+      <TableView
+        of={users.value?.users}
+        failure={users.failure}
+        onRetry={users.reload}
+        noun="user"
+        keyOf={(user) => user.userName}
+        columns={[
+          { label: "User", head: true, title: (user) => user.arn, cell: (user) => user.userName },
+          {
+            label: "Console role",
+            cell: (user) => (
+              <select
+                aria-label={`Console role of ${user.userName}`}
+                value={roleOf(user) ?? ""}
+                onChange={(event) => void setRole(user, event.currentTarget.value)}
+              >
+                <option value="">none</option>
+                {ROLES.map((role) => (
+                  <option key={role} value={role}>
+                    {role}
+                  </option>
+                ))}
+              </select>
+            ),
+          },
+          { label: "Policies", cell: (user) => Object.keys(user.policies).join(", ") || NOTHING },
+          { label: "Description", cell: (user) => printable(user.description ?? "") },
+          { label: "Created", look: "nowrap", cell: (user) => when(user.createdAt) },
+        ]}
+        actions={(user) => (
+          <>
+            <button type="button" class="small" onClick={() => setPassword(user)}>
+              Set password
+            </button>
+            <button type="button" class="small danger" onClick={() => void remove(user)}>
+              Remove
+            </button>
+          </>
+        )}
+        empty={
+          <Empty
+            title="No users yet"
+            commands={[
+              `clamshell users create NAME --console-role operator${where}`,
+              `clamshell users passwd NAME${where}`,
+            ]}
+          >
+            <p class="muted">Give each person a name of their own, a role and a password:</p>
+          </Empty>
+        }
+      />
       {making && (
         <CreateUser
           onClose={() => setMaking(false)}
