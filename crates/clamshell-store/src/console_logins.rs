@@ -164,6 +164,24 @@ impl Store {
         Ok(true)
     }
 
+    /// The user whom a link signs in, as long as it was not used and has not ended. Uses nothing up.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn console_link_user(
+        &self,
+        token_hash: &[u8],
+        now_ms: u64,
+    ) -> Result<Option<String>, StoreError> {
+        let row =
+            sqlx::query("SELECT user_name FROM console_links WHERE token_hash = $1 AND expires_at_ms > $2")
+                .bind(token_hash.to_vec())
+                .bind(stored_ms(now_ms))
+                .fetch_optional(&self.readers)
+                .await?;
+        row.map(|row| Columns::new("console_links", &row).text("user_name")).transpose()
+    }
+
     /// Uses a link up: gives its user to the first who asks before it ends, and nothing to anybody else.
     ///
     /// # Errors

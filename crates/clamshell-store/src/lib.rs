@@ -8,6 +8,7 @@
 mod access_keys;
 mod account;
 mod audit;
+mod console_lockouts;
 mod console_logins;
 mod console_users;
 mod endpoints;
@@ -30,6 +31,7 @@ mod web_shells;
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};
 pub use account::Account;
 pub use audit::{AuditFilter, AuditOutcome, AuditRecord, AuditVia};
+pub use console_lockouts::LockoutRecord;
 pub use console_logins::{LoginMethod, LoginRecord};
 pub use error::StoreError;
 pub use principals::{ChangePrincipalError, POLICIES_MAX, PrincipalKind, PrincipalRecord};

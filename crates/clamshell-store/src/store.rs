@@ -50,6 +50,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "audit and shares", include_str!("../migrations/0005_audit_and_shares.sql")),
     (6, "terminal commands", include_str!("../migrations/0006_terminal_commands.sql")),
     (7, "web shells", include_str!("../migrations/0007_web_shells.sql")),
+    (8, "lockouts", include_str!("../migrations/0008_lockouts.sql")),
 ];
 
 /// The open store. Cheap to clone; all clones share the connections.

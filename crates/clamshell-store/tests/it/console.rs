@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use clamshell_domain::{SessionId, ShellId, StorageId, SystemEntropy};
-use clamshell_store::{LoginMethod, LoginRecord, PrincipalKind, PrincipalRecord, ShareAccess, ShareRecord};
+use clamshell_store::{
+    LockoutRecord, LoginMethod, LoginRecord, PrincipalKind, PrincipalRecord, ShareAccess, ShareRecord,
+};
 
 use crate::{Fixture, session_key};
 
@@ -97,15 +99,46 @@ async fn a_link_is_used_once_and_in_time() {
     let store = &fixture.store;
     assert!(store.insert_console_link(b"one", "root", 10, 0).await.unwrap());
     assert!(store.insert_console_link(b"late", "root", 10, 0).await.unwrap());
+    for token in [b"one".as_slice(), b"one", b"late"] {
+        assert_eq!(
+            store.console_link_user(token, 9).await.unwrap().as_deref(),
+            Some("root"),
+            "uses nothing up"
+        );
+        assert_eq!(store.console_link_user(token, 10).await.unwrap(), None);
+    }
+    assert_eq!(store.console_link_user(b"none", 5).await.unwrap(), None);
     assert_eq!(store.take_console_link(b"none", 5).await.unwrap(), None);
     assert_eq!(store.take_console_link(b"one", 9).await.unwrap(), Some("root".to_owned()));
     assert_eq!(store.take_console_link(b"one", 9).await.unwrap(), None);
+    assert_eq!(store.console_link_user(b"one", 9).await.unwrap(), None);
     assert_eq!(store.take_console_link(b"late", 10).await.unwrap(), None);
     for number in 0..100_u8 {
         assert!(store.insert_console_link(&[number], "root", 20, 11).await.unwrap());
     }
     assert!(!store.insert_console_link(b"more", "root", 20, 11).await.unwrap());
     assert!(store.insert_console_link(b"more", "root", 30, 20).await.unwrap(), "the others have ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_is_known_again_until_it_is_forgotten() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let lockout = |source: &str, failures: u32, failed_at_ms: u64| LockoutRecord {
+        source: source.to_owned(),
+        failures,
+        failed_at_ms,
+        locked_until_ms: failed_at_ms + 30,
+    };
+    assert_eq!(store.console_lockouts(0).await.unwrap(), []);
+    for each in [lockout("192.0.2.1", 5, 100), lockout("192.0.2.1", 6, 150), lockout("2001:db8::", 5, 120)] {
+        store.put_console_lockout(&each, 0).await.unwrap();
+    }
+    let all = [lockout("2001:db8::", 5, 120), lockout("192.0.2.1", 6, 150)];
+    assert_eq!(store.console_lockouts(0).await.unwrap(), all);
+    assert_eq!(store.console_lockouts(120).await.unwrap(), all[1..]);
+    store.put_console_lockout(&lockout("192.0.2.2", 5, 200), 150).await.unwrap();
+    assert_eq!(store.console_lockouts(0).await.unwrap(), [lockout("192.0.2.2", 5, 200)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
