@@ -7,6 +7,7 @@ mod code;
 mod dependencies;
 mod layout;
 mod promises;
+mod references;
 mod text;
 
 use std::{fmt, fs, path::Path, process::Command};
@@ -93,6 +94,7 @@ fn check(files: &[File]) -> Vec<Finding> {
     text::check(files, &mut findings);
     dependencies::check(files, &mut findings);
     promises::check(files, &mut findings);
+    references::check(files, &mut findings);
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     findings
 }

@@ -34,7 +34,7 @@ pub(super) fn check(files: &[File], findings: &mut Vec<Finding>) {
 }
 
 /// Whether the crate has a function of this name; the modules in front of it are for the reader.
-fn exists(files: &[File], package: &str, name: &str) -> bool {
+pub(super) fn exists(files: &[File], package: &str, name: &str) -> bool {
     if package == "web" {
         let signs = [
             format!("it(\"{name}\""),
