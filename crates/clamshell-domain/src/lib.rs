@@ -14,6 +14,7 @@ mod ports;
 mod runtime;
 mod sandbox;
 mod session;
+mod usage;
 
 pub use access_key::{AccessKey, AccessKeyStatus};
 pub use hosting::{FileSystem, Hosting, ResourceStatus, ServerProtocol};
@@ -33,3 +34,4 @@ pub use sandbox::{
     MountSpec, Sandbox, SandboxDriver, SandboxSpec, SandboxStats,
 };
 pub use session::{SessionKey, SessionRecord};
+pub use usage::{SessionUsage, UsageMeter};

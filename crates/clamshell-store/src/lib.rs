@@ -26,6 +26,7 @@ mod store;
 mod tags;
 mod terminals;
 mod tokens;
+mod usages;
 mod web_shells;
 
 pub use access_keys::{AccessKeySecretError, ChangeAccessKeyError, InsertAccessKeyError};

@@ -115,7 +115,8 @@ impl Store {
         let id_range = free_id_range(&mut tx).await?;
         let inserted = sqlx::query(
             "INSERT INTO sessions (runtime_id, endpoint, session_id, storage_id, id_range, phase, runtime_version, \
-             driver, created_at_ms, last_activity_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) \
+             driver, created_at_ms, last_activity_at_ms, usage_since_ms) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $9) \
              ON CONFLICT DO NOTHING",
         )
         .bind(row.runtime_id.as_str())

@@ -89,7 +89,7 @@ impl Store {
         }
         let claimed = sqlx::query(
             "UPDATE sessions SET endpoint = $1, session_id = $2, phase = $3, created_at_ms = $4, started_at_ms = $4, \
-             last_activity_at_ms = $4 WHERE storage_id = $5 AND runtime_id = $6 AND endpoint = ''",
+             last_activity_at_ms = $4, usage_since_ms = $4 WHERE storage_id = $5 AND runtime_id = $6 AND endpoint = ''",
         )
         .bind(key.endpoint.as_str())
         .bind(key.session_id.as_str())

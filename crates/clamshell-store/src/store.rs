@@ -51,6 +51,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "terminal commands", include_str!("../migrations/0006_terminal_commands.sql")),
     (7, "web shells", include_str!("../migrations/0007_web_shells.sql")),
     (8, "lockouts", include_str!("../migrations/0008_lockouts.sql")),
+    (9, "session usage", include_str!("../migrations/0009_session_usage.sql")),
 ];
 
 /// The open store. Cheap to clone; all clones share the connections.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use clamshell_domain::{Phase, SessionRecord, StopReason, StorageId, SystemEntropy};
+use clamshell_domain::{Phase, SessionRecord, SessionUsage, StopReason, StorageId, SystemEntropy};
 use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError, UpdateSessionError};
 use tokio::task::JoinSet;
 
@@ -41,6 +41,28 @@ async fn a_session_is_kept_whole() {
     fixture.store.create_session(&key, &storage_id(), 10, 1, "native").await.unwrap();
     let late = fixture.store.update_session(&created).await;
     assert!(matches!(late, Err(UpdateSessionError::NotFound)), "the key has another session now: {late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_a_session_is_kept_apart_from_its_row() {
+    let mut fixture = Fixture::new().await;
+    let key = session_key(&fixture.add_runtime("alpha").await, 1);
+    let created = fixture.store.create_session(&key, &storage_id(), 7, 1, "native").await.unwrap();
+    let listed = fixture.store.list_session_usages().await.unwrap();
+    assert_eq!(listed, [(created.storage_id.clone(), SessionUsage::new(7))]);
+    let usage = SessionUsage {
+        since_ms: Some(7),
+        cpu_us: 5,
+        cpu_seen_us: 4,
+        memory_kib_ms: u64::from(u32::MAX),
+        cpu_missing: false,
+        memory_missing: true,
+    };
+    let written = [(created.storage_id.clone(), usage), (storage_id(), usage)];
+    fixture.store.write_session_usages(&written).await.unwrap();
+    fixture.store.update_session(&created).await.unwrap();
+    fixture.reopen().await;
+    assert_eq!(fixture.store.list_session_usages().await.unwrap(), [(created.storage_id, usage)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
