@@ -201,8 +201,16 @@ pub trait SandboxDriver: Send + Sync {
     /// Resolves when the sandbox has ended, on its own or not.
     fn wait<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()>;
 
-    /// Kills every process and removes everything but `workspace/` and `shells/`. Idempotent.
-    fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>>;
+    /// Kills every process and removes everything but `workspace/` and `shells/`. Idempotent. Gives the CPU time that the
+    /// sandbox had used in all, microseconds, where something still told it.
+    fn destroy<'a>(
+        &'a self,
+        spec: &'a SandboxSpec,
+    ) -> BoxFuture<'a, Result<Option<u64>, DestroySandboxError>>;
+
+    /// The CPU time that the sandbox of a session folder has used in all, microseconds, running or ended, as long as its
+    /// leftovers are there.
+    fn cpu_usage_us<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Option<u64>>;
 
     /// What the image of an artifact says about its program; `None` when it says nothing or cannot be read. Quick once
     /// the image is unpacked.

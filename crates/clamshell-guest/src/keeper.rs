@@ -204,6 +204,7 @@ fn start(
         started_at_ms: state::now_ms(),
         degraded: notes,
         exit: None,
+        cpu_usage_us: None,
     };
     // Before the guest may run: whoever kills this keeper from here on leaves a sandbox that can be found.
     state::write(run.as_fd(), &state).stage("state file")?;

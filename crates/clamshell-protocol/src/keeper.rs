@@ -258,6 +258,9 @@ pub struct KeeperState {
     pub degraded: Vec<String>,
     /// The sandbox has ended; status as a shell shows it (128 + signal).
     pub exit: Option<i32>,
+    /// CPU time that it had used when it ended, microseconds; `None` where nothing counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_usage_us: Option<u64>,
 }
 
 /// A process, safe against reuse of its id.
@@ -267,6 +270,11 @@ pub struct ProcessRef {
     pub pid: u32,
     /// Field 22 of `/proc/<pid>/stat`: clock ticks between boot and its start.
     pub start_ticks: u64,
+}
+
+/// CPU time in microseconds out of the content of a unified group's `cpu.stat`; the file of an old hierarchy has none.
+pub fn cpu_stat_usage_us(content: &str) -> Option<u64> {
+    content.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
 }
 
 /// Reads state and start time out of the content of `/proc/<pid>/stat`; `None` when it does not look
@@ -283,6 +291,13 @@ pub fn parse_process_stat(content: &str) -> Option<(char, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_is_read_by_name() {
+        assert_eq!(cpu_stat_usage_us("usage_usec 12\nuser_usec 3\n"), Some(12));
+        assert_eq!(cpu_stat_usage_us("nr_periods 0\nnr_throttled 0\nthrottled_time 0\n"), None);
+        assert_eq!(cpu_stat_usage_us("usage_usec -1\n"), None);
+    }
 
     #[test]
     fn stat_is_read_behind_the_last_bracket() {

@@ -22,7 +22,7 @@ pub use guest_config::GuestConfig;
 pub use keeper::{
     BindSpec, GroupFile, GroupSpec, Guard, IdMap, KEEPER_SPEC_BYTES_MAX, KeeperReport, KeeperSpec,
     KeeperState, LayerSpec, MOUNT_WITHIN_MS, MountSource, MountSpec, OWN_KERNEL_FOLDER, OWN_KERNEL_WORD,
-    OciSpec, ProcessRef, RemoveSpec, parse_process_stat,
+    OciSpec, ProcessRef, RemoveSpec, cpu_stat_usage_us, parse_process_stat,
 };
 pub use message::{
     Access, AgentInfo, AgentSpec, AttachFrom, CommandSpec, ErrorCode, Exit, GuestInfo, PROTOCOL_VERSION,

@@ -226,12 +226,13 @@ impl NativeDriver {
     }
 
     /// Ends whatever lives in the session folder and clears it of all that is not the user's.
-    async fn end(&self, spec: &SandboxSpec) -> Result<(), DestroySandboxError> {
+    async fn end(&self, spec: &SandboxSpec) -> Result<Option<u64>, DestroySandboxError> {
         let state = process::read_state(&spec.session_dir);
         if let Some(state) = &state {
             end_processes(state, || self.layout.kill(&spec.storage_id)).await?;
         }
         self.layout.kill(&spec.storage_id);
+        let cpu_usage_us = self.cpu_usage(spec);
         self.layout.remove(&spec.storage_id).await.map_err(|error| destroy("control group", error))?;
         let run = self
             .trash
@@ -247,7 +248,13 @@ impl NativeDriver {
         if let Ok(binary) = self.binary() {
             self.trash.empty(&binary, &self.privilege.removal_ids());
         }
-        Ok(())
+        Ok(cpu_usage_us)
+    }
+
+    /// From the groups, or from what the keeper wrote down before it removed them.
+    fn cpu_usage(&self, spec: &SandboxSpec) -> Option<u64> {
+        let counted = self.layout.stats(spec.storage_id.as_str()).cpu_usage_us;
+        counted.or_else(|| process::read_state(&spec.session_dir)?.cpu_usage_us)
     }
 }
 
@@ -301,8 +308,15 @@ impl SandboxDriver for NativeDriver {
         })
     }
 
-    fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>> {
+    fn destroy<'a>(
+        &'a self,
+        spec: &'a SandboxSpec,
+    ) -> BoxFuture<'a, Result<Option<u64>, DestroySandboxError>> {
         Box::pin(self.end(spec))
+    }
+
+    fn cpu_usage_us<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async move { self.cpu_usage(spec) })
     }
 
     fn image_config<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Option<ImageConfig>> {

@@ -218,13 +218,20 @@ impl SandboxDriver for OciDriver {
         self.native.wait(sandbox)
     }
 
-    fn destroy<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Result<(), DestroySandboxError>> {
+    fn destroy<'a>(
+        &'a self,
+        spec: &'a SandboxSpec,
+    ) -> BoxFuture<'a, Result<Option<u64>, DestroySandboxError>> {
         Box::pin(async move {
             // The keeper has the runtime forget the container; without a keeper its files go with `run/`.
-            self.native.destroy(spec).await?;
+            let cpu_usage_us = self.native.destroy(spec).await?;
             remove_groups(&spec.storage_id);
-            Ok(())
+            Ok(cpu_usage_us)
         })
+    }
+
+    fn cpu_usage_us<'a>(&'a self, spec: &'a SandboxSpec) -> BoxFuture<'a, Option<u64>> {
+        self.native.cpu_usage_us(spec)
     }
 
     fn image_config<'a>(&'a self, artifact: &'a Artifact) -> BoxFuture<'a, Option<ImageConfig>> {

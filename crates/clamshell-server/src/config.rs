@@ -4,6 +4,7 @@
 mod access_points;
 mod artifacts;
 mod console;
+mod cost;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,8 @@ pub(crate) use self::artifacts::artifact;
 use self::artifacts::{FileBucket, FileRegistry};
 use self::console::FileConsole;
 pub use self::console::{ConsolePolicy, OidcPolicy};
+pub use self::cost::CostRates;
+use self::cost::FileCost;
 use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
@@ -162,6 +165,8 @@ pub struct Config {
     pub keep_workspace_across_versions: bool,
     /// The browser console.
     pub console: ConsolePolicy,
+    /// What use costs; `None`: nobody has said.
+    pub cost: Option<CostRates>,
 }
 
 /// The configuration cannot be used.
@@ -219,6 +224,7 @@ struct File {
     invocations: FileInvocations,
     logs: FileLogs,
     console: FileConsole,
+    cost: Option<FileCost>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -373,6 +379,7 @@ impl Config {
             listen,
             access_points: access_points::access_points(file.access_points, &data_dir, &buckets)?,
             console: console::console(file.console, &data_dir)?,
+            cost: file.cost.map(cost::cost).transpose()?,
             data_dir,
             tls,
             region,

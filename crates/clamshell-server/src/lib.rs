@@ -36,8 +36,8 @@ use tokio::{
 };
 
 pub use config::{
-    AccessPoint, AccessPointSource, Config, ConfigError, ConsolePolicy, DeclaredRuntime, InvocationPolicy,
-    LocalImages, OidcPolicy, Overrides, ShellPolicy, Tls,
+    AccessPoint, AccessPointSource, Config, ConfigError, ConsolePolicy, CostRates, DeclaredRuntime,
+    InvocationPolicy, LocalImages, OidcPolicy, Overrides, ShellPolicy, Tls,
 };
 pub use console::ConsoleRole;
 pub use http::EXTENSION_ROUTES;

@@ -4,6 +4,7 @@
 //! (making and ending a sandbox) run in tasks of their own, so that a client that hangs up half-way
 //! leaves nothing half-done. The row in the store is written before anybody is told.
 
+mod accounting;
 mod agent;
 mod claims;
 mod credentials;
@@ -27,7 +28,7 @@ use std::{
 
 use clamshell_domain::{
     IdRange, Lifecycle, Phase, Region, Runtime, Sandbox, SandboxDriver, SandboxSpec, SessionKey,
-    SessionRecord, StorageId,
+    SessionRecord, SessionUsage, StorageId, UsageMeter,
 };
 use thiserror::Error;
 use tokio::sync::watch;
@@ -103,6 +104,13 @@ struct State {
     compute: Option<Compute>,
     /// Counts computes, so that a call of an old one never counts for a new one.
     generation: u64,
+    /// Adds up what its computes use.
+    meter: UsageMeter,
+    /// As it was read or written last.
+    stored_usage: SessionUsage,
+    /// What anybody is told.
+    told_usage: SessionUsage,
+    account: accounting::Account,
 }
 
 /// One session. Its state is behind one lock that is never held across an await.

@@ -221,12 +221,45 @@ fn print_list(json: bool, sessions: Vec<Value>) {
             text(one, "state"),
             time(one, "createdAt"),
             time(one, "lastActivityAt"),
+            cost(&one["usage"]),
         ]
     });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let mut heads = vec!["session", "runtime", "endpoint", "state", "created", "last activity", "cost"];
+    // Most servers have no rates.
+    if rows.iter().all(|row| row.last().is_none_or(String::is_empty)) {
+        heads.pop();
+    }
     output::print_table(
-        &["session", "runtime", "endpoint", "state", "created", "last activity"],
-        rows.collect(),
+        &heads,
+        rows.into_iter()
+            .map(|mut row| {
+                row.truncate(heads.len());
+                row
+            })
+            .collect(),
     );
+}
+
+/// The cost as people read it; nothing when it is not known.
+fn cost(usage: &Value) -> String {
+    let amount = usage["cost"]["amount"].as_f64();
+    amount.map(|amount| format!("{amount:.4} {}", text(&usage["cost"], "currency"))).unwrap_or_default()
+}
+
+/// The use in all as people read it, and why some of it is not known.
+fn sums(usage: &Value) -> [(&'static str, String); 4] {
+    let seconds = |member: &str, unit: &str| {
+        usage[member].as_f64().map(|number| format!("{number:.3} {unit}")).unwrap_or_default()
+    };
+    let notes: Vec<&str> =
+        usage["notes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    [
+        ("CPU in all", seconds("cpuSeconds", "s")),
+        ("memory in all", seconds("memoryGbSeconds", "GB s")),
+        ("cost so far", cost(usage)),
+        ("of these", notes.join("; ")),
+    ]
 }
 
 fn print_session(json: bool, session: &Value) {
@@ -238,6 +271,7 @@ fn print_session(json: bool, session: &Value) {
     let amount = |member: &str| usage[member].as_u64().map(output::bytes).unwrap_or_default();
     let degraded: Vec<&str> =
         session["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let [cpu_sum, memory_sum, cost, notes] = sums(usage);
     let cpu = usage["cpuUsageUs"].as_u64().map(|us| format!("{}.{:03} s", us / 1_000_000, us / 1000 % 1000));
     let mut workspace = amount("workspaceBytes");
     if let Some(limit) = usage["workspaceLimitBytes"].as_u64() {
@@ -259,10 +293,14 @@ fn print_session(json: bool, session: &Value) {
         ("stops when idle at", time(session, "idleStopsAt")),
         ("stops at the latest at", time(session, "lifetimeEndsAt")),
         ("files removed at", time(session, "storageRemovedAt")),
-        ("CPU used", cpu.unwrap_or_default()),
+        ("CPU since start", cpu.unwrap_or_default()),
         ("memory", amount("memoryBytes")),
         ("processes", text(usage, "pids")),
         ("workspace", workspace),
+        cpu_sum,
+        memory_sum,
+        cost,
+        notes,
         ("does not hold here", degraded.join("; ")),
     ]);
 }
@@ -288,6 +326,20 @@ mod tests {
         check("abcd", Err("several"));
         check("efg", Err("none"));
         check("zzzz", Err("none"));
+    }
+
+    #[test]
+    fn use_and_cost_are_told_or_why_not() {
+        let usage = json!({
+            "cpuSeconds": 12.5, "memoryGbSeconds": 3.0,
+            "cost": {"amount": 0.012_34, "currency": "EUR"}, "notes": [],
+        });
+        let told: Vec<String> = sums(&usage).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(told, ["12.500 s", "3.000 GB s", "0.0123 EUR", ""]);
+        let usage = json!({"cpuSeconds": null, "memoryGbSeconds": 3.0, "cost": null, "notes": ["a", "b"]});
+        let told: Vec<String> = sums(&usage).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(told, ["", "3.000 GB s", "", "a; b"]);
+        assert_eq!(sums(&Value::Null).map(|(_, text)| text), ["", "", "", ""]);
     }
 
     #[test]

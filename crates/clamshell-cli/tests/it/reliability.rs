@@ -5,6 +5,7 @@
 
 mod agents;
 mod bounds;
+mod cost;
 mod crash;
 mod cycles;
 mod disk;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clamshell_protocol::GroupSpec;
+use clamshell_protocol::{GroupSpec, cpu_stat_usage_us};
 use rustix::fs::{Mode, OFlags};
 
 /// How long a killed group may take to become empty. Processes in uninterruptible disk waits take longest.
@@ -90,6 +90,17 @@ impl Groups {
         }
     }
 
+    /// CPU time of everything that ran in the groups, microseconds.
+    pub(crate) fn cpu_usage_us(&self) -> Option<u64> {
+        self.made.iter().find_map(|group| {
+            let folder = group.folder.as_fd();
+            read_at(folder, "cpu.stat").and_then(|text| cpu_stat_usage_us(&text)).or_else(|| {
+                read_at(folder, "cpuacct.usage")
+                    .and_then(|text| Some(text.trim().parse::<u64>().ok()? / 1000))
+            })
+        })
+    }
+
     /// Kills what is left and removes the groups.
     pub(crate) fn remove(&self) {
         self.kill();
@@ -125,6 +136,15 @@ impl Group {
         }
         Ok(Self { path: spec.path.clone(), purpose: spec.purpose.clone(), folder, unified: spec.unified })
     }
+}
+
+/// A small file of the kernel; `None` when it is not there.
+fn read_at(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty()).ok()?;
+    let mut buffer = [0; 1024];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer)).ok()?;
+    Some(String::from_utf8_lossy(buffer.get(..length)?).into_owned())
 }
 
 fn write_at(folder: BorrowedFd<'_>, name: &str, value: &str) -> io::Result<()> {

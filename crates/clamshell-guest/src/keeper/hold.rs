@@ -57,6 +57,8 @@ pub(crate) fn until_end(kept: Kept) -> ExitCode {
     groups.kill();
     let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     let exit = reap(pidfd.as_fd());
+    // While the groups are there.
+    state.cpu_usage_us = groups.cpu_usage_us();
     if let Some(container) = container {
         container.delete();
     }

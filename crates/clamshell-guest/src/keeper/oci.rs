@@ -300,6 +300,7 @@ fn write_state(run: &OwnedFd, pid: u32, notes: &[String]) -> Result<KeeperState,
         started_at_ms: state::now_ms(),
         degraded: notes.to_vec(),
         exit: None,
+        cpu_usage_us: None,
     };
     state::write(run.as_fd(), &state).stage("state file")?;
     Ok(state)

@@ -13,7 +13,7 @@ use std::{
 };
 
 use clamshell_domain::{Limits, SandboxStats, StorageId};
-use clamshell_protocol::{GroupFile, GroupSpec};
+use clamshell_protocol::{GroupFile, GroupSpec, cpu_stat_usage_us};
 
 /// Folder of all sandboxes in a hierarchy.
 const PARENT: &str = "clamshell";
@@ -168,16 +168,26 @@ impl Layout {
         Ok(())
     }
 
+    /// Where the CPU time of sandboxes is counted, for the user: in every unified group, whatever controllers it has.
+    pub(super) fn counts_cpu(&self) -> Option<&'static str> {
+        if self.unified.as_ref().is_some_and(|parent| parent.join("cpu.stat").exists()) {
+            return Some("control groups, version 2");
+        }
+        let old = self.old.get("cpu").is_some_and(|parent| parent.join("cpuacct.usage").exists());
+        old.then_some("control groups, version 1")
+    }
+
     /// What a sandbox uses.
     pub(super) fn stats(&self, name: &str) -> SandboxStats {
         let unified = |file: &str| fs::read_to_string(self.unified.as_ref()?.join(name).join(file)).ok();
         let old = |controller: &str, file: &str| {
             fs::read_to_string(self.old.get(controller)?.join(name).join(file)).ok()
         };
-        let number = |text: String| text.trim().parse().ok();
+        let number = |text: String| text.trim().parse::<u64>().ok();
         SandboxStats {
-            // Counted in every unified group, whatever controllers it has.
-            cpu_usage_us: unified("cpu.stat").and_then(|text| field(&text, "usage_usec")),
+            cpu_usage_us: unified("cpu.stat")
+                .and_then(|text| cpu_stat_usage_us(&text))
+                .or_else(|| old("cpu", "cpuacct.usage").and_then(number).map(|ns| ns / 1000)),
             memory_bytes: unified("memory.current")
                 .or_else(|| old("memory", "memory.usage_in_bytes"))
                 .and_then(number),
@@ -221,10 +231,6 @@ fn quota_us(limits: &Limits) -> u64 {
 
 fn file(name: &str, value: String, required: bool) -> GroupFile {
     GroupFile { name: name.to_owned(), value, required }
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 fn text(path: &Path) -> String {
@@ -357,6 +363,5 @@ mod tests {
         assert_eq!(unified_files("cpu", &limits), [file("cpu.max", "150000 100000".to_owned(), true)]);
         assert_eq!(old_files("cpu", &limits)[1], file("cpu.cfs_quota_us", "150000".to_owned(), true));
         assert_eq!(old_files("pids", &limits), [file("pids.max", "64".to_owned(), true)]);
-        assert_eq!(field("usage_usec 12\nuser_usec 3\n", "usage_usec"), Some(12));
     }
 }

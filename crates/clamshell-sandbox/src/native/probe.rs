@@ -19,6 +19,14 @@ pub(super) fn report(privilege: &Privilege, layout: &Layout, data_dir: &Path) ->
     for (controller, name) in [("cpu", "CPU limit"), ("memory", "memory limit"), ("pids", "process limit")] {
         capabilities.push(limit(layout, controller, name));
     }
+    let hint = "run as root, or as a systemd service with Delegate=yes; without it the use and the cost of sessions are not known";
+    for (name, place) in [
+        ("CPU accounting", layout.counts_cpu().map(str::to_owned)),
+        ("memory accounting", layout.place("memory")),
+    ] {
+        let detail = place.as_deref().unwrap_or("no control group counts it");
+        capabilities.push(capability(name, place.is_some(), detail, place.is_none().then_some(hint)));
+    }
     capabilities.push(Capability {
         name: "kill as a whole".to_owned(),
         available: layout.has_kill(),

@@ -159,6 +159,13 @@ fn limits_hold() {
         stats.memory_bytes.is_some() && stats.pids.is_some() && stats.cpu_usage_us.is_some(),
         "{stats:?}"
     );
+    let counted = session.block_on(session.driver.destroy(&session.spec)).unwrap();
+    assert!(counted >= stats.cpu_usage_us, "{counted:?} at the end after {stats:?}");
+    assert_eq!(
+        session.block_on(session.driver.destroy(&session.spec)).unwrap(),
+        None,
+        "there is nothing left"
+    );
 }
 
 #[test]

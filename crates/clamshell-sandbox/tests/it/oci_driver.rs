@@ -218,7 +218,19 @@ async fn e2e_oci_sandbox_has_the_same_walls() {
                      && head -n 1 <&3";
         assert!(says(&spec, User::Agent, token).await.starts_with("HTTP/1.1 200"), "{runtime}");
 
-        driver.destroy(&spec).await.unwrap();
+        // What is counted of it outside is at least what its programs count, up to its end.
+        let before = driver.cpu_usage_us(&spec).await;
+        let burn = "i=0; while [ $((i=i+1)) -lt 200000 ]; do :; done; read -r line < /proc/$$/stat; set -- ${line##*) }; \
+                    echo $((${12} + ${13}))";
+        let burned_us = says(&spec, User::Agent, burn).await.trim().parse::<u64>().unwrap() * 10_000;
+        let counted = driver.destroy(&spec).await.unwrap();
+        match before {
+            Some(before) => assert!(
+                counted.is_some_and(|counted| counted + 50_000 >= before + burned_us),
+                "{runtime}: {before} us, then {burned_us} us, and {counted:?} in all"
+            ),
+            None => println!("skipped a part: nothing counts CPU time on this machine"),
+        }
         assert_eq!(names_in(&spec.session_dir), ["shells", "workspace"]);
         assert_eq!(groups_of(&spec), Vec::<PathBuf>::new());
         assert_eq!(driver.find(&spec).await, None);

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use clamshell_domain::{RuntimeId, SessionKey};
-use serde_json::{Value, json};
+use clamshell_domain::{RuntimeId, SandboxStats, SessionKey};
+use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 pub(super) use stream::open;
 
-use super::extension::views;
+use super::extension::{usage::add_stats, views};
 use crate::{
     app::App,
     events::{Changed, Item, Scope},
@@ -31,7 +31,7 @@ const LOOKS_MAX: usize = 64;
 /// What one look at a session found.
 struct Look {
     session: Arc<Session>,
-    usage: Option<Value>,
+    usage: Option<SandboxStats>,
     /// `None` when its guest did not answer.
     shells: Option<BTreeMap<String, Arc<str>>>,
 }
@@ -46,7 +46,7 @@ struct Keeper {
     /// To be looked at once more after that.
     again: HashSet<SessionKey>,
     /// Use of running sessions, as seen last.
-    usage: HashMap<SessionKey, Value>,
+    usage: HashMap<SessionKey, SandboxStats>,
 }
 
 /// Keeps the picture while somebody listens.
@@ -123,18 +123,7 @@ impl Keeper {
         self.looks.spawn(async move {
             // Never closed.
             let _turn = room.acquire_owned().await;
-            let usage = match session.compute() {
-                Some(compute) => {
-                    let stats = session.driver().stats(&compute.sandbox).await;
-                    Some(json!({
-                        "cpuUsageUs": stats.cpu_usage_us,
-                        "memoryBytes": stats.memory_bytes,
-                        "pids": stats.pids,
-                        "workspaceLimitBytes": session.runtime().limits.workspace_bytes,
-                    }))
-                }
-                None => None,
-            };
+            let usage = session.look_at_use(app.registry.now_ms()).await;
             let shells = match session.shells().await {
                 Ok(shells) => Some(
                     shells
@@ -185,7 +174,8 @@ impl Keeper {
         let item = self.app.registry.get(key).map(|session| {
             let mut view = views::session(&self.app, &session);
             if let Some(usage) = self.usage.get(key).filter(|_| session.compute().is_some()) {
-                view["usage"] = usage.clone();
+                add_stats(&mut view["usage"], usage);
+                view["usage"]["workspaceLimitBytes"] = json!(session.runtime().limits.workspace_bytes);
             }
             Item { scope: Arc::new(Scope::of_session(key)), data: view.to_string().into() }
         });

@@ -13,6 +13,7 @@ mod sessions;
 mod shares;
 mod shells;
 pub(super) mod terminals;
+pub(super) mod usage;
 mod web;
 
 use std::sync::Arc;

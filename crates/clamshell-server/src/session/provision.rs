@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CallError, Compute, Registry, Session, StopError,
+    accounting::Account,
     agent::{self, Agent, AgentParts},
     registry::private_folder,
 };
@@ -124,6 +125,8 @@ impl Registry {
             let mut state = session.lock();
             match since {
                 None => {
+                    state.meter.starts(now_ms);
+                    state.account = Account::opened(now_ms);
                     state.lifecycle.provisioned(now_ms);
                     state.record.started_at_ms = Some(now_ms);
                 }
@@ -185,6 +188,8 @@ impl Registry {
         session: &Arc<Session>,
         reason: StopReason,
     ) -> Result<(), StopError> {
+        // Memory has no counter that could be read afterwards.
+        session.look_at_use(self.now_ms()).await;
         let compute = {
             let mut state = session.lock();
             state.record.stop_reason = Some(reason);
@@ -206,6 +211,10 @@ impl Registry {
             }
         }
         let destroyed = session.driver.destroy(&self.spec(session)).await;
+        // Before a new compute may start.
+        if let Ok(cpu_usage_us) = &destroyed {
+            self.account_for_end(session, *cpu_usage_us).await;
+        }
         {
             let mut state = session.lock();
             state.lifecycle.stopped_now();
@@ -218,13 +227,15 @@ impl Registry {
         self.save(session).await;
         session.note_change();
         self.write_back(session).await;
-        destroyed.map_err(|error| StopError::Failed { reason: error.to_string() })
+        destroyed.map(drop).map_err(|error| StopError::Failed { reason: error.to_string() })
     }
 
     /// After a server start: the session's row says that something was going on.
     pub(super) async fn recover(self: &Arc<Self>, session: &Arc<Session>) {
         let record = session.record_as_stored();
         let spec = self.spec(session);
+        // Afterwards nothing is left of a sandbox that has ended.
+        let cpu_usage_us = session.driver.cpu_usage_us(&spec).await;
         let found = session.driver.find(&spec).await;
         match found {
             Some(sandbox) if record.phase != Phase::Stopping => {
@@ -233,11 +244,16 @@ impl Registry {
                 self.running(session, sandbox, environment, Some((started, record.last_activity_at_ms)));
             }
             found => {
-                if found.is_some()
-                    && let Err(error) = session.driver.destroy(&spec).await
-                {
-                    tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
+                let mut last = cpu_usage_us;
+                if found.is_some() {
+                    match session.driver.destroy(&spec).await {
+                        Ok(cpu_usage_us) => last = cpu_usage_us.or(last),
+                        Err(error) => {
+                            tracing::error!(session = %session.key().session_id, %error, "leftovers of a sandbox remain");
+                        }
+                    }
                 }
+                self.account_for_loss(session, last).await;
                 let mut state = session.lock();
                 if record.phase != Phase::Stopping {
                     state.record.stop_reason = Some(StopReason::Lost);

@@ -14,9 +14,11 @@ const TICK: Duration = Duration::from_secs(1);
 const TOUCH_MS: u64 = 10_000;
 
 impl Registry {
-    /// Runs until the server shuts down, then writes down the newest activity once more. Has the disk watched too.
+    /// Runs until the server shuts down, then writes down the newest activity once more. Has the disk watched and accounts
+    /// kept, too.
     pub(crate) async fn reap(self: Arc<Self>) {
         self.tasks.spawn(Arc::clone(&self).watch_disk());
+        self.tasks.spawn(Arc::clone(&self).keep_accounts());
         let mut touched: HashMap<SessionKey, u64> = HashMap::new();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -8,13 +8,16 @@ use std::{
 
 use clamshell_domain::{
     AccountId, CallDecision, Clock, Entropy, Lifecycle, Phase, Region, Runtime, SandboxDriver, SandboxSpec,
-    SessionKey, SessionRecord, StopDecision, StopReason, StorageId,
+    SessionKey, SessionRecord, SessionUsage, StopDecision, StopReason, StorageId, UsageMeter,
 };
 use clamshell_store::{CreateSessionError, SessionFilter, Store, StoreError};
 use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Call, CallError, Session, State, StopError, claims::Claims, sandbox_spec, standby::StandbySlot};
+use super::{
+    Call, CallError, Session, State, StopError, accounting::Account, claims::Claims, sandbox_spec,
+    standby::StandbySlot,
+};
 use crate::{events::Hints, file_systems::FileSystems, logs::Logs, roles::RoleIssuer};
 
 /// Sandboxes looked for at once when the server starts: finding one is a few file reads.
@@ -43,6 +46,8 @@ pub(crate) struct Registry {
     drivers: HashMap<String, Arc<dyn SandboxDriver>>,
     default_driver: String,
     pub(super) trash_dir: PathBuf,
+    /// Held by whoever writes what sessions use.
+    pub(super) accounts: tokio::sync::Mutex<()>,
     sessions: Mutex<HashMap<SessionKey, Arc<Session>>>,
 }
 
@@ -107,12 +112,15 @@ impl Registry {
             keep_workspace: parts.keep_workspace,
             hints: parts.hints,
             trash_dir: parts.data_dir.join("trash"),
+            accounts: tokio::sync::Mutex::default(),
             sessions: Mutex::new(HashMap::with_capacity(records.len())),
         });
         let left = registry.store.list_standbys().await?;
         if !left.is_empty() {
             registry.tasks.spawn(Arc::clone(&registry).sweep_standbys(left));
         }
+        let mut usages: HashMap<StorageId, SessionUsage> =
+            registry.store.list_session_usages().await?.into_iter().collect();
         let mut runtimes: HashMap<(String, u32), Arc<Runtime>> = HashMap::new();
         let mut unfinished = Vec::new();
         for record in records {
@@ -136,7 +144,8 @@ impl Registry {
                 }
             };
             let phase = record.phase;
-            let Some(session) = registry.adopt(record, runtime) else { continue };
+            let usage = usages.remove(&record.storage_id).unwrap_or_default();
+            let Some(session) = registry.adopt_with(record, runtime, usage) else { continue };
             if phase != Phase::Stopped {
                 unfinished.push(session);
             }
@@ -343,7 +352,7 @@ impl Registry {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
             Ok(()) | Err(_) => {}
         }
-        driver.destroy(spec).await.map_err(|error| error.to_string())
+        driver.destroy(spec).await.map(drop).map_err(|error| error.to_string())
     }
 
     pub(super) fn spec(&self, session: &Session) -> SandboxSpec {
@@ -380,7 +389,18 @@ impl Registry {
         self.adopt(record, Arc::clone(runtime)).ok_or_else(unknown)
     }
 
+    /// A session that was just made.
     pub(super) fn adopt(&self, record: SessionRecord, runtime: Arc<Runtime>) -> Option<Arc<Session>> {
+        let usage = SessionUsage::new(record.created_at_ms);
+        self.adopt_with(record, runtime, usage)
+    }
+
+    fn adopt_with(
+        &self,
+        record: SessionRecord,
+        runtime: Arc<Runtime>,
+        usage: SessionUsage,
+    ) -> Option<Arc<Session>> {
         let Some(driver) = self.drivers.get(&record.driver) else {
             tracing::error!(session = %record.key.session_id, driver = record.driver, "session needs a driver that this server does not have");
             return None;
@@ -395,6 +415,10 @@ impl Registry {
                 runtime,
                 compute: None,
                 generation: 0,
+                meter: UsageMeter::new(usage),
+                stored_usage: usage,
+                told_usage: SessionUsage { cpu_seen_us: 0, ..usage },
+                account: Account::default(),
             }),
             changed: watch::Sender::new(0),
             claims: Claims::default(),

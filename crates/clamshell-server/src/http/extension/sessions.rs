@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use clamshell_domain::{Phase, SandboxStats, SessionRecord, StopReason};
+use clamshell_domain::{Phase, SessionRecord, StopReason};
 use clamshell_wire::{AwsError, command::CommandRequest};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Ask, parse_session_id};
+use super::{Ask, parse_session_id, usage};
 use crate::{
     app::App,
     http::{
@@ -48,23 +48,17 @@ pub(super) async fn list(ask: &Ask<'_>) -> Result<Response<Body>, ApiError> {
 
 pub(super) async fn show(ask: &Ask<'_>, session_id: &str) -> Result<Response<Body>, ApiError> {
     let session = ask.session(session_id).await?;
+    let stats = ask.app.registry.account_for(&session).await.unwrap_or_default();
     let mut value = view(ask.app, &session);
-    let stats = match session.compute() {
-        Some(compute) => session.driver().stats(&compute.sandbox).await,
-        None => SandboxStats::default(),
-    };
     let workspace = session.folder().join("workspace");
     let measured =
         tokio::task::spawn_blocking(move || tree::measure(&workspace, WORKSPACE_ENTRIES_MAX)).await;
     let workspace_bytes = measured.ok().flatten().and_then(tree::Tree::whole);
     let limit_bytes = session.runtime().limits.workspace_bytes;
-    value["usage"] = json!({
-        "cpuUsageUs": stats.cpu_usage_us,
-        "memoryBytes": stats.memory_bytes,
-        "pids": stats.pids,
-        "workspaceBytes": workspace_bytes,
-        "workspaceLimitBytes": limit_bytes,
-    });
+    let shown = &mut value["usage"];
+    usage::add_stats(shown, &stats);
+    shown["workspaceBytes"] = json!(workspace_bytes);
+    shown["workspaceLimitBytes"] = json!(limit_bytes);
     if workspace_bytes.is_some_and(|bytes| bytes > limit_bytes) {
         value["usage"]["overLimit"] = json!(true);
     }
@@ -112,6 +106,7 @@ pub(in crate::http) fn view(app: &App, session: &Arc<Session>) -> Value {
         "driver": record.driver,
         "createdAt": rfc3339(record.created_at_ms),
         "lastActivityAt": rfc3339(record.last_activity_at_ms),
+        "usage": usage::sums(&session.usage(), record.created_at_ms, app.config.cost.as_ref()),
     });
     let mut put = |name: &str, ms: Option<u64>| {
         if let Some(ms) = ms {
