@@ -1,17 +1,23 @@
-//! What tests share: a server in a folder of its own, a signed client, and waiting without sleeping.
+//! What tests share: a server in a folder of its own, a signed client, a registry of images, and waiting without sleeping.
 //!
 //! Servers have real stores and real sandboxes, clients real sockets; the one thing that is made up is what a model says.
 
 #![expect(clippy::print_stderr, reason = "tests say why they skip")]
 
+#[cfg(feature = "server")]
 mod client;
+#[cfg(feature = "server")]
 pub mod model;
+pub mod registry;
+#[cfg(feature = "server")]
 mod server;
 mod wait;
 
 use std::path::PathBuf;
 
+#[cfg(feature = "server")]
 pub use client::{Client, CommandOutcome, Reply, ShellEvent, ShellSocket};
+#[cfg(feature = "server")]
 pub use server::{ServerProcess, end_sandboxes};
 pub use wait::{eventually, within};
 
