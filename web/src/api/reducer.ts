@@ -140,9 +140,11 @@ function sample(
   now: number,
   snapshot = false,
 ): ReadonlyMap<string, Samples> {
-  if (session.usage === undefined) return samples;
+  const { cpuUsageUs, memoryBytes } = session.usage ?? {};
+  if (cpuUsageUs == null || memoryBytes == null) return samples;
   const key = sessionKey(session);
-  return new Map(samples).set(key, addSample(samples.get(key) ?? [], session.usage, now, snapshot));
+  const use = { cpuUsageUs, memoryBytes };
+  return new Map(samples).set(key, addSample(samples.get(key) ?? [], use, now, snapshot));
 }
 
 function index<T>(data: object, list: string, key: (of: T) => string): ReadonlyMap<string, T> | null {

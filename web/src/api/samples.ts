@@ -1,6 +1,4 @@
 /** Use of a session over time, from what the server pushes every few seconds. */
-import type { Usage } from "./types";
-
 /** One look at the use of a session. */
 export interface Sample {
   /** When it came, in milliseconds since 1970. */
@@ -27,7 +25,12 @@ const QUIET_MS = 3 * PERIOD_MS;
  * Adds what was just seen. A snapshot is a beginning: what happened before it is not known, also when it is the
  * snapshot after a break.
  */
-export function addSample(samples: Samples, usage: Usage, now: number, snapshot = false): Samples {
+export function addSample(
+  samples: Samples,
+  usage: Pick<Sample, "cpuUsageUs" | "memoryBytes">,
+  now: number,
+  snapshot = false,
+): Samples {
   const last = samples.at(-1);
   const base = { at: now, cpuUsageUs: usage.cpuUsageUs, memoryBytes: usage.memoryBytes };
   if (last === undefined || snapshot) return [...samples, base].slice(-SAMPLES_MAX);

@@ -56,9 +56,15 @@ export interface Session {
 }
 
 export interface Usage {
-  readonly cpuUsageUs: number;
-  readonly memoryBytes: number;
-  readonly pids: number;
+  /** Of the compute that runs; null where the machine does not tell. */
+  readonly cpuUsageUs?: number | null;
+  readonly memoryBytes?: number | null;
+  readonly pids?: number | null;
+  /** Of all computes; null where it is not known, and then a note says why. */
+  readonly cpuSeconds?: number | null;
+  readonly memoryGbSeconds?: number | null;
+  readonly cost?: { readonly amount: number; readonly currency: string } | null;
+  readonly notes?: readonly string[];
   /** Only in the answer about one session; null when it could not be measured. */
   readonly workspaceBytes?: number | null;
   readonly workspaceLimitBytes?: number;

@@ -1,5 +1,6 @@
 /** One session: what it is, what it uses, its shells, and the ways to its files and logs. */
 
+import { costText, usageNotes, usedText } from "../api/cost";
 import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, shells } from "../api/events";
 import type { SignedIn } from "../api/me";
@@ -8,7 +9,7 @@ import { currentCpu, type Samples } from "../api/samples";
 import { filesHref, findSession, terminalHref } from "../api/sessions";
 import type { Session } from "../api/types";
 import { useNow } from "../components/clock";
-import { bytes, duration, NOTHING, percent, since, until, when } from "../components/format";
+import { bytes, NOTHING, percent, since, until, when } from "../components/format";
 import { CopyButton, Empty, Facts, Loading, Meter, PageHead } from "../components/parts";
 import { printable } from "../components/printable";
 import { Sparkline } from "../components/sparkline";
@@ -150,7 +151,8 @@ function About(props: { readonly session: Session }) {
 function Use(props: { readonly session: Session; readonly samples: Samples }) {
   const { session } = props;
   const { usage } = session;
-  const history = session.state === "Stopped" ? [] : props.samples;
+  const running = session.state !== "Stopped";
+  const history = running ? props.samples : [];
   const cpu = currentCpu(history, useNow());
   const disk = useDisk(session);
   const diskFacts = (
@@ -162,25 +164,21 @@ function Use(props: { readonly session: Session; readonly samples: Samples }) {
   );
   return (
     <section class="card" aria-label="Use">
-      {usage === undefined ? (
-        <Facts
-          of={[
-            ["CPU, memory", "none: the session is stopped"],
-            ["Disk", diskFacts],
-            ["Cost", NOTHING],
-          ]}
-        />
-      ) : (
-        <Facts
-          of={[
-            ["CPU", `${percent(cpu)} of one processor, ${duration(usage.cpuUsageUs / 1000)} in all`],
-            ["Memory", bytes(usage.memoryBytes)],
-            ["Processes", String(usage.pids)],
-            ["Disk", diskFacts],
-            ["Cost", NOTHING],
-          ]}
-        />
-      )}
+      <Facts
+        of={[
+          ...(running
+            ? ([
+                ["CPU", `${percent(cpu)} of one processor`],
+                ["Memory", bytes(usage?.memoryBytes ?? undefined)],
+                ["Processes", usage?.pids == null ? NOTHING : String(usage.pids)],
+              ] as const)
+            : ([["CPU, memory", "none: the session is stopped"]] as const)),
+          ["Disk", diskFacts],
+          ["Used in all", usedText(usage)],
+          ["Cost", costText(usage)],
+          ["Of these", usageNotes(usage)],
+        ]}
+      />
       {history.length > 1 && (
         <div class="sparks">
           <figure>
@@ -195,7 +193,7 @@ function Use(props: { readonly session: Session; readonly samples: Samples }) {
             <Sparkline
               values={history.map((sample) => sample.memoryBytes)}
               most={1}
-              label={`Memory, now ${bytes(usage?.memoryBytes)}`}
+              label={`Memory, now ${bytes(usage?.memoryBytes ?? undefined)}`}
             />
             <figcaption>Memory</figcaption>
           </figure>

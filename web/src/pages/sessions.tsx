@@ -1,4 +1,5 @@
 /** Sessions, live: all of them, or one with everything that is known of it. */
+import { costOf, costText, usageNotes, usedText } from "../api/cost";
 import { diskShare, useDisk } from "../api/disk";
 import { samples, sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
@@ -50,7 +51,7 @@ export function sortValue(
     case "cpu":
       return cpu;
     case "memory":
-      return session.usage?.memoryBytes;
+      return session.usage?.memoryBytes ?? undefined;
   }
 }
 
@@ -173,10 +174,16 @@ function columns(now: number, known: typeof samples.value): readonly Column<Sess
       label: "Memory",
       look: "num",
       sortBy: by("memory"),
-      cell: ofRunning((session) => bytes(session.usage?.memoryBytes)),
+      cell: ofRunning((session) => bytes(session.usage?.memoryBytes ?? undefined)),
     },
     { label: "Disk", look: "num", cell: (session) => <DiskUse session={session} /> },
-    { label: "Cost", look: "num", title: () => "The cost of this session is not known", cell: () => NOTHING },
+    {
+      label: "Cost",
+      look: "num",
+      sortBy: costOf,
+      title: ({ usage }) => usageNotes(usage) ?? usedText(usage),
+      cell: ({ usage }) => costText(usage),
+    },
   ];
 }
 
