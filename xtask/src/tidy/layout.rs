@@ -96,7 +96,7 @@ fn test_files(files: &[File], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Decision records are `docs/adr/NNNN-title.md`, numbered from 0001, each number once.
+/// Decision records are `docs/adr/NNNN-title.md`, numbered from 0001, each number once; their title has the number, too.
 fn decisions(files: &[File], findings: &mut Vec<Finding>) {
     let mut numbers: Vec<(usize, &str)> = Vec::new();
     for file in files {
@@ -106,7 +106,12 @@ fn decisions(files: &[File], findings: &mut Vec<Finding>) {
             .filter(|(number, title)| number.len() == 4 && title.len() > 3 && title.ends_with(".md"))
             .and_then(|(number, _)| number.parse().ok());
         match number {
-            Some(number) => numbers.push((number, &file.path)),
+            Some(number) => {
+                numbers.push((number, &file.path));
+                if !file.text.starts_with(&format!("# {number:04}: ")) {
+                    findings.push(Finding::error(&file.path, 1, format!("begin with `# {number:04}: `")));
+                }
+            }
             None if name == "README.md" => {}
             None => findings.push(Finding::error(&file.path, 0, "name it NNNN-title.md")),
         }
@@ -199,18 +204,23 @@ mod tests {
     fn decisions_are_numbered_without_a_gap() {
         expect(
             check,
-            &[("docs/adr/0001-a.md", ""), ("docs/adr/0002-b.md", ""), ("docs/adr/README.md", "")],
+            &[
+                ("docs/adr/0001-a.md", "# 0001: A"),
+                ("docs/adr/0002-b.md", "# 0002: B"),
+                ("docs/adr/README.md", ""),
+            ],
             &[],
         );
         expect(
             check,
-            &[("docs/adr/0001-a.md", ""), ("docs/adr/0001-b.md", "")],
+            &[("docs/adr/0001-a.md", "# 0001: A"), ("docs/adr/0001-b.md", "# 0001: B")],
             &["error: docs/adr/0001-b.md: number 0002 is expected here"],
         );
         expect(
             check,
-            &[("docs/adr/0002-a.md", ""), ("docs/adr/why.md", "")],
+            &[("docs/adr/0002-a.md", "# A"), ("docs/adr/why.md", "")],
             &[
+                "error: docs/adr/0002-a.md:1: begin with `# 0002: `",
                 "error: docs/adr/why.md: name it NNNN-title.md",
                 "error: docs/adr/0002-a.md: number 0001 is expected here",
             ],
