@@ -45,6 +45,12 @@ export async function setUp(program: string, clients: string): Promise<Stage> {
     const link = (await run(program, ["console", "--data-dir", data])).trim();
     const tab = await browser.open([]);
     await tab.goto(link);
+    await tab.waitFor("the link's button", () => {
+      const buttons = [...document.querySelectorAll("button")];
+      const found = buttons.find((button) => button.textContent?.endsWith("with this link"));
+      if (found?.disabled === false) found.click();
+      return found?.disabled === false;
+    });
     await tab.waitFor("the menu", () => document.querySelector("nav") !== null);
     const login = await tab.cookies();
     await tab.close();

@@ -4,22 +4,36 @@ import { LACKING } from "./lacking";
 import { Api } from "./server";
 import { useStage } from "./stage";
 import { Terminal } from "./terminal";
+import { until } from "./until";
 
 const PASSWORD = "correct horse battery staple";
 
 describe.skipIf(LACKING)("login", () => {
   const stage = useStage();
 
-  test("a link signs in once, and its secret leaves the address", async () => {
+  test("a link signs in once, when a person says so, and its secret leaves the address", async () => {
     const { server, browser } = stage;
     const token = server.linkToken();
+    const address = `${server.origin}/console/login#link=${token}`;
     const first = await (await browser.newContext()).newPage();
-    await first.goto(`${server.origin}/console/login#link=${token}`);
+    await first.goto(address);
+    const button = first.getByRole("button", { name: "Sign in as root with this link" });
+    await button.waitFor();
+    expect(first.url()).not.toContain(token);
+    expect(await first.evaluate(() => history.length)).toBe(2);
+    expect(await first.context().cookies()).toEqual([]);
+    // Read as often as somebody likes: nothing is used up by it.
+    await first.goto("about:blank");
+    await first.goto(address);
+    await button.waitFor();
+    expect(await button.evaluate((button) => document.activeElement === button)).toBe(true);
+    await first.keyboard.press("Enter");
     await first.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached" });
     expect(first.url()).not.toContain(token);
     const second = await (await browser.newContext()).newPage();
-    await second.goto(`${server.origin}/console/login#link=${token}`);
-    await second.getByRole("alert").getByText("Wrong user name, password or link").waitFor();
+    await second.goto(address);
+    await second.getByRole("alert").getByText("This link was used already").waitFor();
+    expect(second.url()).not.toContain(token);
     const [cookie] = await first.context().cookies();
     expect(cookie).toMatchObject({
       name: "__Host-clamshell",
@@ -29,6 +43,36 @@ describe.skipIf(LACKING)("login", () => {
     });
     expect(await first.evaluate(() => document.cookie)).toBe("");
     for (const page of [first, second]) await page.context().close();
+  });
+
+  test("a link that somebody sends says as whom it signs in, and takes nobody's place unasked", async () => {
+    const { server } = stage;
+    server.addUser("bob", "operator", PASSWORD);
+    const bob = await Api.login(server.origin, { userName: "bob", password: PASSWORD });
+    const { page } = await stage.window(bob);
+    const terminal = await Terminal.open(page, bob);
+    const tab = await page.context().newPage();
+    const token = server.linkToken();
+    const address = `${server.origin}/console/login#link=${token}`;
+    await tab.goto(address);
+    await tab
+      .getByText("You are signed in as bob in this browser. That login ends when you go on.")
+      .waitFor();
+    await tab.getByRole("button", { name: "Stay signed in as bob" }).click();
+    await tab.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached" });
+    await terminal.line("echo still-$((6*7))");
+    await terminal.shows("still-42");
+    // Going on: what the browser has open as bob ends.
+    await tab.goto(address);
+    await tab.getByRole("button", { name: "Sign in as root with this link" }).click();
+    await tab.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached" });
+    const again = await bob.ask("GET", "/clamshell/v1/sessions");
+    expect(again.status).toBe(401);
+    const shell = await until("bob's terminal ends", 10_000, async () => {
+      const shell = await stage.api.shell(terminal.session, terminal.shell);
+      return shell.state === "Detached" ? shell : undefined;
+    });
+    expect(shell.writers).toBe(0);
   });
 
   test("a password signs in, a wrong one does not", async () => {

@@ -1,6 +1,7 @@
 /** The frame of the page: who is signed in, the menu, and the view that the address names. */
 import { useEffect, useState } from "preact/hooks";
 import { forget, startEvents } from "./api/events";
+import { link, startLinks } from "./api/link";
 import { loadMe, me, type SignedIn } from "./api/me";
 import { Boundary } from "./components/boundary";
 import { Questions } from "./components/dialog";
@@ -8,6 +9,7 @@ import { Frame } from "./components/frame";
 import { lazy } from "./components/lazy";
 import { startPreferences } from "./components/preferences";
 import { explain, Toasts } from "./components/toast";
+import { LinkPage } from "./pages/link";
 import { LoginPage } from "./pages/login";
 import { resolve, VIEWS, type ViewName } from "./pages/views";
 import { BASE, route, startRouter } from "./router";
@@ -32,6 +34,7 @@ const PAGES: Record<Exclude<ViewName, "terminal">, ReturnType<typeof lazy<{ read
 /** The whole page. */
 export function App() {
   useEffect(startRouter, []);
+  useEffect(startLinks, []);
   useEffect(startPreferences, []);
   return (
     <>
@@ -82,6 +85,7 @@ function Content() {
       </p>
     );
   }
+  if (link.value !== null) return <LinkPage token={link.value} me={who} />;
   if (!who.signedIn) return <LoginPage me={who} />;
   return <Inside me={who} />;
 }

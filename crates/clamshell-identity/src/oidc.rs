@@ -16,7 +16,7 @@ use base64::{
 };
 use clamshell_domain::{Clock, Entropy};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -80,6 +80,9 @@ pub enum OidcError {
     /// A claim of it is not what it must be.
     #[error("claim {0} of the ID token is missing or another one")]
     Claim(&'static str),
+    /// The provider does not say more of the person.
+    #[error("claims of the person cannot be had")]
+    UserInfo(#[source] FetchError),
     /// Too many sign in at once.
     #[error("too many codes at once")]
     Busy,
@@ -98,6 +101,7 @@ struct Endpoints {
     issuer: String,
     authorization_endpoint: String,
     token_endpoint: String,
+    userinfo_endpoint: Option<String>,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
@@ -105,6 +109,7 @@ struct Endpoints {
 #[derive(Deserialize)]
 struct Exchanged {
     id_token: Option<String>,
+    access_token: Option<String>,
 }
 
 impl std::fmt::Debug for Flow {
@@ -213,7 +218,9 @@ impl OidcClient {
         if same && own { Ok(()) } else { Err(OidcError::State) }
     }
 
-    /// Exchanges the code for an ID token and checks that: signature, issuer, audience, party, times and nonce.
+    /// Exchanges the code for an ID token and checks that: signature, issuer, audience, party, times and nonce. Where the ID
+    /// token lacks a `wanted` claim and the provider has more at its UserInfo endpoint, as those that follow the specification
+    /// to the letter do (OpenID Connect Core, 5.4), what is there is added.
     ///
     /// # Errors
     /// [`OidcError`].
@@ -223,6 +230,7 @@ impl OidcClient {
         code: &str,
         redirect_uri: &str,
         client_secret: Option<&str>,
+        wanted: &[&str],
     ) -> Result<TokenIdentity, OidcError> {
         if code.is_empty() || code.len() > TEXT_BYTES_MAX {
             return Err(OidcError::State);
@@ -251,8 +259,14 @@ impl OidcClient {
         let answer = posted.await.map_err(OidcError::Exchange)?;
         let exchanged: Exchanged = serde_json::from_slice(&answer).map_err(|_| OidcError::NoToken)?;
         let token = exchanged.id_token.ok_or(OidcError::NoToken)?;
-        let identity = self.verifier.verify(&self.authorizer, &token).await.map_err(OidcError::Token)?;
+        let mut identity = self.verifier.verify(&self.authorizer, &token).await.map_err(OidcError::Token)?;
         self.check(&identity, &flow.nonce)?;
+        if let (Some(url), Some(access)) = (&endpoints.userinfo_endpoint, exchanged.access_token)
+            && wanted.iter().any(|name| lacks(&identity.claims, name))
+        {
+            let told = self.fetcher.get_authorized(url, format!("Bearer {access}")).await;
+            add_claims(&mut identity, &told.map_err(OidcError::UserInfo)?)?;
+        }
         Ok(identity)
     }
 
@@ -296,7 +310,12 @@ impl OidcClient {
                 && (url.starts_with("https://") || url.starts_with("http://"))
         };
         let own = found.issuer.trim_end_matches('/') == self.issuer;
-        if !own || !is_url(&found.authorization_endpoint) || !is_url(&found.token_endpoint) {
+        let urls = [
+            Some(&found.authorization_endpoint),
+            Some(&found.token_endpoint),
+            found.userinfo_endpoint.as_ref(),
+        ];
+        if !own || !urls.into_iter().flatten().all(|url| is_url(url)) {
             return Err(OidcError::Endpoints);
         }
         let found = Arc::new(found);
@@ -314,6 +333,26 @@ impl Endpoints {
                 || !known.iter().any(|method| method == "client_secret_post")
         })
     }
+}
+
+/// Whether claims lack one by its name, or the first part of one with dots.
+fn lacks(claims: &Map<String, Value>, name: &str) -> bool {
+    !claims.contains_key(name) && name.split('.').next().is_none_or(|first| !claims.contains_key(first))
+}
+
+/// Adds what the UserInfo endpoint says to what the ID token says, which counts where both say something: that one is signed,
+/// and for us. It must be of the same person (OpenID Connect Core, 5.3.2).
+fn add_claims(identity: &mut TokenIdentity, told: &[u8]) -> Result<(), OidcError> {
+    let told: Map<String, Value> =
+        serde_json::from_slice(told).map_err(|_| OidcError::UserInfo(FetchError::Document))?;
+    let subject = told.get("sub").and_then(Value::as_str);
+    if subject.is_none() || subject != identity.subject.as_deref() {
+        return Err(OidcError::Claim("sub"));
+    }
+    for (name, value) in told {
+        identity.claims.entry(name).or_insert(value);
+    }
+    Ok(())
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
@@ -339,6 +378,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use clamshell_domain::SystemEntropy;
+    use serde_json::json;
 
     #[test]
     fn flows_come_back_as_they_went() {
@@ -365,6 +405,32 @@ mod tests {
     }
 
     #[test]
+    fn more_of_a_person_is_added_and_replaces_nothing() {
+        let claims = |value: Value| value.as_object().unwrap().clone();
+        let own = json!({ "sub": "a", "iss": "i", "groups": [], "email": null });
+        let check = |told: &str, expect: Option<Value>| {
+            let mut identity = TokenIdentity {
+                issuer: "i".to_owned(),
+                subject: Some("a".to_owned()),
+                expires_at_ms: 1,
+                claims: claims(own.clone()),
+            };
+            let added = add_claims(&mut identity, told.as_bytes());
+            assert_eq!(added.is_ok(), expect.is_some(), "{told}");
+            assert_eq!(identity.claims, claims(expect.unwrap_or_else(|| own.clone())), "{told}");
+        };
+        let told = r#"{"sub":"a","iss":"other","groups":["ops"],"email":"a@b","name":"n"}"#;
+        check(told, Some(json!({ "sub": "a", "iss": "i", "groups": [], "email": null, "name": "n" })));
+        for bad in ["", "[]", "{}", r#"{"sub":"b","name":"n"}"#, r#"{"sub":["a"],"name":"n"}"#] {
+            check(bad, None);
+        }
+        let own = claims(own);
+        assert!(
+            !lacks(&own, "groups") && !lacks(&own, "groups.x") && lacks(&own, "roles") && lacks(&own, "r.x")
+        );
+    }
+
+    #[test]
     fn secrets_go_where_the_provider_takes_them() {
         let check = |methods: Option<&[&str]>, expect: bool| {
             let methods = methods.map(|methods| methods.iter().map(|method| (*method).to_owned()).collect());
@@ -372,6 +438,7 @@ mod tests {
                 issuer: String::new(),
                 authorization_endpoint: String::new(),
                 token_endpoint: String::new(),
+                userinfo_endpoint: None,
                 token_endpoint_auth_methods_supported: methods,
             };
             assert_eq!(endpoints.takes_basic(), expect);

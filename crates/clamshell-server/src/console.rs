@@ -5,9 +5,11 @@
 
 pub(crate) mod guard;
 mod hosts;
+mod links;
 mod lockout;
 mod logins;
 mod passwords;
+mod rate;
 mod roles;
 
 use std::sync::Arc;
@@ -19,9 +21,11 @@ use thiserror::Error;
 use tokio::sync::OnceCell;
 
 pub(crate) use hosts::{Site, site};
-pub(crate) use lockout::Lockout;
+pub(crate) use links::Links;
+pub(crate) use lockout::{FORGET_MS, Lockout};
 pub(crate) use logins::{From, Login, Logins, OpenByLogin, hash_of, new_token};
 pub(crate) use passwords::Passwords;
+pub(crate) use rate::{Rate, Rates};
 pub use roles::ConsoleRole;
 pub(crate) use roles::{ROLE_POLICY, refresh_roles};
 
@@ -30,17 +34,31 @@ use crate::config::ConsolePolicy;
 /// A link can be used for so long.
 pub(crate) const LINK_MS: u64 = 10 * 60_000;
 
+/// Codes of the provider that a network may have refused at once, and the time for one more: each is a call to the provider.
+const CODES: u64 = 30;
+const CODES_REFILL_MS: u64 = 2000;
+
+/// Refused links and codes in the trail at once, and the time for one more: strangers fill it no faster.
+const TOLD: u64 = 60;
+const TOLD_REFILL_MS: u64 = 1000;
+
 /// What the console knows of people.
 pub(crate) struct Console {
     pub(crate) logins: Logins,
+    /// Who guesses passwords. Links and codes are nothing that anybody guesses: they count neither here nor for each other.
     pub(crate) lockout: Lockout,
+    pub(crate) links: Links,
+    /// Codes of the identity provider.
+    pub(crate) codes: Rates,
+    /// Refused links and codes that the trail has.
+    pub(crate) told: Rate,
     pub(crate) passwords: Passwords,
     /// Starts empty.
     pub(crate) oidc: OnceCell<OidcClient>,
 }
 
 impl Console {
-    /// Takes up the logins of an earlier process.
+    /// Takes up the logins of an earlier process, and who waits for having guessed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -51,9 +69,14 @@ impl Console {
         policy: &ConsolePolicy,
     ) -> Result<Self, StoreError> {
         let logins = Logins::load(store.clone(), Arc::clone(clock), Arc::clone(entropy), policy).await?;
+        let now_ms = clock.now_ms();
+        let waiting = store.console_lockouts(now_ms.saturating_sub(FORGET_MS)).await?;
         Ok(Self {
             logins,
-            lockout: Lockout::default(),
+            lockout: Lockout::load(waiting, now_ms),
+            links: Links::default(),
+            codes: Rates::new(CODES, CODES_REFILL_MS),
+            told: Rate::new(TOLD, TOLD_REFILL_MS),
             passwords: Passwords::default(),
             oidc: OnceCell::new(),
         })
@@ -84,8 +107,8 @@ pub(crate) enum ConsoleError {
         /// Seconds to wait.
         retry_after_s: u64,
     },
-    /// Too many passwords are checked at once.
-    #[error("too many passwords at once")]
+    /// Too many passwords are checked, or links looked up, at once.
+    #[error("too many sign in at once")]
     Busy,
     /// Only a request with a signature may do this.
     #[error("a login may not do this")]

@@ -28,7 +28,7 @@ export async function loadMe(): Promise<Me> {
   return answer;
 }
 
-/** Signs in by a one-time link's token, or by name and password. */
+/** Signs in by a one-time link's secret, or by name and password. */
 export async function login(
   proof: { readonly link: string } | { readonly userName: string; readonly password: string },
 ): Promise<void> {

@@ -46,16 +46,6 @@ function signIn(): void {
 }
 
 describe("the login page", () => {
-  it("takes a link's token once, and out of the address at once", async () => {
-    history.replaceState(null, "", "/console/login#link=TOKEN");
-    answer = () => Response.json({ signedIn: true, userName: "ann" });
-    render(<LoginPage me={stranger} />, box);
-    await eventually(() => asked.length > 0);
-    expect(location.hash).toBe("");
-    await eventually(() => me.value?.signedIn === true);
-    expect(asked).toEqual([{ path: "/clamshell/v1/console/login", body: { link: "TOKEN" }, header: "1" }]);
-  });
-
   it("sends name and password, and says why it was refused", async () => {
     history.replaceState(null, "", "/console/login");
     answer = () => Response.json({ message: "Wrong user name, password or link" }, { status: 403 });
@@ -74,6 +64,11 @@ describe("the login page", () => {
     await eventually(() => box.textContent?.includes("Too many attempts") === true);
     expect(box.querySelector("[role=alert]")?.textContent).toMatch(/Try again in 1m (30|29)s\./);
     expect(box.querySelector("button")?.disabled).toBe(true);
+  });
+
+  it("says why an earlier way in was none", () => {
+    render(<LoginPage me={stranger} refusal="<b>Gone</b>" />, box);
+    expect(box.querySelector("[role=alert]")?.textContent).toBe("<b>Gone</b>");
   });
 
   it("shows names from elsewhere as text", () => {

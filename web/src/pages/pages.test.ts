@@ -7,7 +7,6 @@ import { sorted } from "../components/table";
 import { detailText, filterRecords, shortResource } from "./audit";
 import { Answer, payload, SHOWN_CHARS_MAX } from "./invoke/answer";
 import { exportLines } from "./keys";
-import { linkToken } from "./login";
 import { browserName } from "./logins";
 import { artifactText, commandText } from "./runtime";
 import { filterSessions, sortValue } from "./sessions";
@@ -143,11 +142,6 @@ it("knows the console role of a user by the policy", () => {
   ]) {
     expect(user(other)).toBeNull();
   }
-});
-
-it("takes the token out of a link", () => {
-  expect(linkToken("#link=abc-_1")).toBe("abc-_1");
-  for (const none of ["", "#", "#link=", "#other=1"]) expect(linkToken(none), none).toBeNull();
 });
 
 it("says browsers in few words", () => {

@@ -165,9 +165,22 @@ impl Fetcher {
         form: String,
         authorization: Option<String>,
     ) -> Result<Bytes, FetchError> {
+        self.send(url, &Secret { form: Some(form.into()), authorization }).await
+    }
+
+    /// The document at `url` for the value of an `Authorization` header. Redirects are not followed, as by
+    /// [`Fetcher::post_form`].
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn get_authorized(&self, url: &str, authorization: String) -> Result<Bytes, FetchError> {
+        self.send(url, &Secret { form: None, authorization: Some(authorization) }).await
+    }
+
+    async fn send(&self, url: &str, secret: &Secret) -> Result<Bytes, FetchError> {
         let exchange = async {
             let target = Target::parse(url, self.limits.allow_private_addresses)?;
-            match self.exchange(&target, Some(&Form { body: form.into(), authorization })).await? {
+            match self.exchange(&target, Some(secret)).await? {
                 Answer::Document(bytes) => Ok(bytes),
                 Answer::Redirect(_) => Err(FetchError::Redirect),
             }
@@ -186,19 +199,19 @@ impl Fetcher {
         Err(FetchError::Redirect)
     }
 
-    async fn exchange(&self, target: &Target, form: Option<&Form>) -> Result<Answer, FetchError> {
+    async fn exchange(&self, target: &Target, secret: Option<&Secret>) -> Result<Answer, FetchError> {
         let stream = timeout(self.limits.connect_timeout, self.connect(target))
             .await
             .map_err(|_| FetchError::Timeout)??;
         if !target.tls {
-            return self.ask(stream, target, form).await;
+            return self.ask(stream, target, secret).await;
         }
         let name = ServerName::try_from(target.host.clone()).map_err(|_| FetchError::Url)?;
         let stream = timeout(self.limits.connect_timeout, self.tls.connect(name, stream))
             .await
             .map_err(|_| FetchError::Timeout)?
             .map_err(|_| FetchError::Tls)?;
-        self.ask(stream, target, form).await
+        self.ask(stream, target, secret).await
     }
 
     async fn connect(&self, target: &Target) -> Result<TcpStream, FetchError> {
@@ -214,7 +227,7 @@ impl Fetcher {
         Err(FetchError::Connect)
     }
 
-    async fn ask<S>(&self, stream: S, target: &Target, form: Option<&Form>) -> Result<Answer, FetchError>
+    async fn ask<S>(&self, stream: S, target: &Target, secret: Option<&Secret>) -> Result<Answer, FetchError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -222,6 +235,7 @@ impl Fetcher {
             hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream))
                 .await
                 .map_err(|_| FetchError::Http)?;
+        let form = secret.and_then(|secret| secret.form.as_ref());
         let mut request = Request::builder()
             .method(if form.is_some() { Method::POST } else { Method::GET })
             .uri(target.path.as_str())
@@ -229,13 +243,13 @@ impl Fetcher {
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, "clamshell")
             .header(header::CONNECTION, "close");
-        if let Some(form) = form {
+        if form.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-            if let Some(authorization) = &form.authorization {
-                request = request.header(header::AUTHORIZATION, authorization.as_str());
-            }
         }
-        let body = form.map(|form| form.body.clone()).unwrap_or_default();
+        if let Some(authorization) = secret.and_then(|secret| secret.authorization.as_ref()) {
+            request = request.header(header::AUTHORIZATION, authorization.as_str());
+        }
+        let body = form.cloned().unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|_| FetchError::Url)?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
@@ -272,9 +286,10 @@ impl Fetcher {
     }
 }
 
-/// What is posted.
-struct Form {
-    body: Bytes,
+/// What goes to one server and no other.
+struct Secret {
+    /// What is posted; `None` gets.
+    form: Option<Bytes>,
     authorization: Option<String>,
 }
 

@@ -63,6 +63,14 @@ pub struct OidcPolicy {
     pub default_role: Option<ConsoleRole>,
 }
 
+impl OidcPolicy {
+    /// Claims that decide who somebody is here and what they may do.
+    pub(crate) fn claims(&self) -> Vec<&str> {
+        let name = [self.user_claim.as_str()];
+        name.into_iter().chain(self.role_claim.as_deref()).collect()
+    }
+}
+
 impl Default for ConsolePolicy {
     fn default() -> Self {
         Self {

@@ -75,6 +75,7 @@ pub(super) async fn handle(
     match found {
         Found::ConsoleMe => return console::me(app, &parts).await,
         Found::ConsoleLogin => return console::login(app, &parts, body).await,
+        Found::ShowConsoleLink => return console::show_link(app, &parts, body).await,
         Found::ConsoleLogout => return console::logout(app, &parts).await,
         Found::OidcStart => return oidc::start(app, &parts).await,
         Found::OidcCallback => return oidc::callback(app, &parts).await,
@@ -110,6 +111,7 @@ pub(super) async fn handle(
     match found {
         Found::ConsoleMe
         | Found::ConsoleLogin
+        | Found::ShowConsoleLink
         | Found::ConsoleLogout
         | Found::OidcStart
         | Found::OidcCallback

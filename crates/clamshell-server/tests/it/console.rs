@@ -78,6 +78,12 @@ async fn link(server: &InProcess) -> String {
     token.to_owned()
 }
 
+/// Asks whom a link signs in.
+async fn show_link(server: &InProcess, token: &str) -> Reply {
+    let call = page(server, "POST", &format!("{CONSOLE}/link")).body(json!({ "link": token }).to_string());
+    call.send(&server.client).await
+}
+
 async fn try_login(server: &InProcess, body: &Value) -> Reply {
     let call = page(server, "POST", &format!("{CONSOLE}/login")).body(body.to_string());
     call.send(&server.client).await
@@ -156,6 +162,12 @@ async fn a_link_signs_in_once_and_its_cookie_is_as_good_as_a_signature() {
     assert_eq!(stranger.header("cache-control"), "no-store");
 
     let token = link(&server).await;
+    // Whom it signs in is told as often as somebody asks, and signs nobody in.
+    for _ in 0..2 {
+        let told = show_link(&server, &token).await;
+        assert_eq!((told.status.as_u16(), told.json()), (200, json!({ "userName": "root" })));
+        assert_eq!((told.header("set-cookie"), told.header("cache-control")), ("", "no-store"));
+    }
     let reply = try_login(&server, &json!({ "link": token })).await;
     let set = reply.header("set-cookie");
     assert!(set.starts_with("__Host-clamshell="), "{set}");
@@ -183,6 +195,10 @@ async fn a_link_signs_in_once_and_its_cookie_is_as_good_as_a_signature() {
         WRONG,
     )
     .await;
+    for bad in [token.as_str(), "", "A", &"A".repeat(43)] {
+        let told = show_link(&server, bad).await;
+        assert_eq!((told.status.as_u16(), told.json()), (403, message(WRONG)), "{bad}");
+    }
 
     // Both APIs take it.
     assert_eq!(status(&server, &by(&server, &cookie, "GET", SESSIONS)).await, 200);
@@ -265,6 +281,11 @@ async fn only_our_page_can_use_a_cookie() {
         .body(json!({ "link": link(&server).await }).to_string());
     refused(&server, with(&sign_in, "origin", "http://evil.example"), 403, &other_origin).await;
     refused(&server, without(&sign_in, "x-clamshell-console"), 403, &no_header).await;
+    let show = page(&server, "POST", &format!("{CONSOLE}/link"))
+        .body(json!({ "link": link(&server).await }).to_string());
+    refused(&server, with(&show, "origin", "http://evil.example"), 403, &other_origin).await;
+    refused(&server, without(&show, "x-clamshell-console"), 403, &no_header).await;
+    refused(&server, with(&show, "sec-fetch-site", "cross-site"), 403, &cross_site).await;
     let sign_out = by(&server, &cookie, "POST", &format!("{CONSOLE}/logout"));
     refused(&server, with(&sign_out, "origin", "http://evil.example"), 403, &other_origin).await;
     let me = by(&server, &cookie, "GET", &format!("{CONSOLE}/me"));
@@ -295,6 +316,35 @@ async fn only_our_page_can_use_a_cookie() {
         .await;
     assert_eq!(status(&server, &with(&read, "cookie", &format!("{cookie}; {cookie}"))).await, 403);
     refused(&server, with(&read, "cookie", &format!("{cookie}x")), 401, ENDED).await;
+}
+
+#[tokio::test]
+async fn who_signs_in_as_somebody_else_signs_out() {
+    let server = InProcess::start("").await;
+    user(&server, "ci", &Value::Null).await;
+    set_password(&server, "ci").await;
+    let password = json!({ "userName": "ci", "password": PASSWORD });
+    let ci = login(&server, &password).await;
+    let enter = async |cookie: &str, body: &Value| {
+        let call = by(&server, cookie, "POST", &format!("{CONSOLE}/login")).body(body.to_string());
+        let reply = call.send(&server.client).await;
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        cookie_of(&reply)
+    };
+    let who = async |cookie: &str| {
+        let me = by(&server, cookie, "GET", &format!("{CONSOLE}/me")).send(&server.client).await;
+        me.json()["userName"].clone()
+    };
+    // As the same one, in another tab.
+    let again = enter(&ci, &password).await;
+    assert_eq!((who(&ci).await, who(&again).await), (json!("ci"), json!("ci")));
+    let root = enter(&again, &json!({ "link": link(&server).await })).await;
+    assert_eq!((who(&again).await, who(&root).await), (Value::Null, json!("root")));
+    assert_eq!(who(&ci).await, json!("ci"), "another browser's");
+    // What fails ends nothing.
+    let call = by(&server, &root, "POST", &format!("{CONSOLE}/login"));
+    refused(&server, call.body(json!({ "link": "x" }).to_string()), 403, WRONG).await;
+    assert_eq!(who(&root).await, json!("root"));
 }
 
 #[tokio::test]
@@ -409,10 +459,20 @@ async fn passwords_are_set_changed_and_guessed_slowly() {
     let locked = try_login(&server, &sign_in("root", "another good password")).await;
     assert_eq!((locked.status.as_u16(), locked.header("x-amzn-errortype")), (429, "ThrottlingException"));
     assert_eq!(locked.header("retry-after"), "30");
+    // A link is nothing that anybody guesses: who waits for passwords opens one, and who tries links waits for nothing.
+    root_login(&server).await;
+    for _ in 0..70 {
+        assert_eq!(show_link(&server, &"A".repeat(43)).await.status, 403);
+        assert_eq!(try_login(&server, &json!({ "link": "A".repeat(43) })).await.status, 403);
+    }
     let token = link(&server).await;
-    assert_eq!(try_login(&server, &json!({ "link": token })).await.status, 429);
-    clock.advance_s(30);
     login(&server, &json!({ "link": token })).await;
+    // Nor does a restart let anybody guess on.
+    let server = server.start_again("").await;
+    clock.advance_s(29);
+    let locked = try_login(&server, &sign_in("root", "another good password")).await;
+    assert_eq!((locked.status.as_u16(), locked.header("retry-after")), (429, "1"));
+    clock.advance_s(1);
     login(&server, &sign_in("root", "another good password")).await;
 
     for body in ["", "{}", "[]", r#"{"link":"a","userName":"b"}"#, r#"{"userName":"b"}"#, r#"{"link":1}"#] {

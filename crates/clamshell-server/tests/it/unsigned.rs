@@ -133,7 +133,7 @@ fn foreign(method: &str, path: &str) -> Foreign {
         ("GET", "/health") => Foreign::Open,
         // Strangers sign in here; what they learn by it is `console.rs`.
         ("GET", "/console/me" | "/console/oidc/start" | "/console/oidc/callback")
-        | ("POST", "/console/login" | "/console/logout") => Foreign::Open,
+        | ("POST", "/console/login" | "/console/link" | "/console/logout") => Foreign::Open,
         (_, path) if path.starts_with("/console/") => Foreign::Nothing,
         ("GET", "/server" | "/doctor" | "/keys" | "/audit" | "/events" | "/shares/current")
         | ("POST", "/keys") => Foreign::Nothing,

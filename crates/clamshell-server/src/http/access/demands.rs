@@ -198,6 +198,7 @@ async fn of_extension(
         // Who somebody is, and what is theirs: no policy is asked, and the handler sees to it that it is.
         Ext::ConsoleMe
         | Ext::ConsoleLogin
+        | Ext::ShowConsoleLink
         | Ext::ConsoleLogout
         | Ext::SetOwnPassword
         | Ext::ListLogins

@@ -15,7 +15,8 @@ use crate::{
     app::App,
     audit::AuditEntry,
     console::{
-        ConsoleError, ConsoleRole, From, LINK_MS, Login, ROLE_POLICY, Site, guard, hash_of, new_token,
+        ConsoleError, ConsoleRole, FORGET_MS, From, LINK_MS, Login, ROLE_POLICY, Site, guard, hash_of,
+        new_token,
     },
     http::{
         ApiError, Peer,
@@ -39,6 +40,12 @@ struct SignIn {
     link: Option<String>,
     user_name: Option<String>,
     password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneLink {
+    link: String,
 }
 
 #[derive(Deserialize)]
@@ -163,21 +170,33 @@ pub(super) async fn login(app: &Arc<App>, parts: &Parts, body: Incoming) -> Resu
     Ok(response)
 }
 
+/// Says whom a link signs in, and leaves it as it is: a person must know before they work as somebody else.
+pub(super) async fn show_link(
+    app: &Arc<App>,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Response<Body>, ApiError> {
+    guard::of_own_page(app, parts)?;
+    let body = crate::http::read_short_body(body, BODY_BYTES_MAX).await?;
+    let OneLink { link } = parse(&body)?;
+    match app.console.links.user(&app.store, &link, app.now_ms()).await? {
+        Some(user_name) => Ok(uncached(response::json(StatusCode::OK, &json!({ "userName": user_name })))),
+        None => Err(wrong_link(app, parts).await),
+    }
+}
+
 async fn with_link(app: &Arc<App>, parts: &Parts, link: &str) -> Result<String, ApiError> {
-    let attempt = app.console.lockout.begin(None, source(parts), app.now_ms()).map_err(locked_out)?;
-    let user = match hash_of(link) {
-        Some(hash) => app.store.take_console_link(&hash, app.now_ms()).await?,
-        None => None,
-    };
-    let Some(user_name) = user else {
-        // Strangers fill the trail no faster than all of them may fail.
-        if attempt.counts_for_all {
-            record(app, parts, "", "link", StatusCode::FORBIDDEN).await;
-        }
-        return Err(ConsoleError::Wrong.into());
-    };
-    attempt.succeeded();
-    Ok(user_name)
+    match app.console.links.take(&app.store, link, app.now_ms()).await? {
+        Some(user_name) => Ok(user_name),
+        None => Err(wrong_link(app, parts).await),
+    }
+}
+
+async fn wrong_link(app: &Arc<App>, parts: &Parts) -> ApiError {
+    if app.console.told.allows(app.now_ms()) {
+        record(app, parts, "", "link", StatusCode::FORBIDDEN).await;
+    }
+    ConsoleError::Wrong.into()
 }
 
 async fn with_password(
@@ -186,18 +205,37 @@ async fn with_password(
     user_name: String,
     password: String,
 ) -> Result<String, ApiError> {
-    let begun = app.console.lockout.begin(Some(&user_name), source(parts), app.now_ms());
-    let attempt = begun.map_err(locked_out)?;
     let stored = app.store.console_password(&user_name).await?;
-    if !app.console.passwords.verify(stored, password).await? {
+    if !verify_password(app, parts, &user_name, stored, password).await? {
         // People type their password in the wrong field: only names that there are get into the trail.
         let known = app.store.principal(PrincipalKind::User, &user_name).await?.is_some();
         let name = if known || user_name == ROOT { user_name.as_str() } else { "" };
         record(app, parts, name, "password", StatusCode::FORBIDDEN).await;
         return Err(ConsoleError::Wrong.into());
     }
-    attempt.succeeded();
     Ok(user_name)
+}
+
+/// Whether a password is that of a stored hash, as often as one may try. That somebody waits is stored before the answer:
+/// whoever can make the server start again gains nothing.
+async fn verify_password(
+    app: &Arc<App>,
+    parts: &Parts,
+    user_name: &str,
+    stored: Option<String>,
+    password: String,
+) -> Result<bool, ApiError> {
+    let now_ms = app.now_ms();
+    let since_ms = now_ms.saturating_sub(FORGET_MS);
+    let attempt = app.console.lockout.begin(user_name, source(parts), now_ms).map_err(locked_out)?;
+    if let Some(waits) = &attempt.waits {
+        app.store.put_console_lockout(waits, since_ms).await?;
+    }
+    let is_right = app.console.passwords.verify(stored, password).await?;
+    if is_right && let Some(waited) = attempt.succeeded() {
+        app.store.put_console_lockout(&waited, since_ms).await?;
+    }
+    Ok(is_right)
 }
 
 /// Makes a login, and the header that gives it to the browser.
@@ -212,6 +250,13 @@ pub(super) async fn open(
     let made = app.console.logins.add(user_name, method, &from).await?;
     let (made, token) = made.ok_or(ConsoleError::Wrong)?;
     give_proof(parts);
+    // The cookie takes the place of another one: what the browser still has open for somebody else ends.
+    if let Ok(Some(before)) = login::find(app, parts)
+        && before.user_name != user_name
+    {
+        app.console.logins.end(&before).await?;
+        entry(app, parts, &before.user_name, "clamshell:Logout", "", StatusCode::NO_CONTENT).await;
+    }
     record(app, parts, user_name, how(method), StatusCode::OK).await;
     let cookie = login::set(app, site, &made, &token).ok_or(ApiError::Internal("cookie is text"))?;
     Ok((made, cookie))
@@ -244,13 +289,10 @@ pub(super) async fn set_own_password(ask: &Ask<'_>, parts: &Parts) -> Result<Res
     let asked: OwnPassword = parse(&ask.body)?;
     match app.store.console_password(&login.user_name).await? {
         Some(stored) => {
-            let begun = app.console.lockout.begin(Some(&login.user_name), source(parts), app.now_ms());
-            let attempt = begun.map_err(locked_out)?;
             let current = asked.current.unwrap_or_default();
-            if !app.console.passwords.verify(Some(stored), current).await? {
+            if !verify_password(app, parts, &login.user_name, Some(stored), current).await? {
                 return Err(ConsoleError::Wrong.into());
             }
-            attempt.succeeded();
         }
         None if app.now_ms() < login.created_at_ms.saturating_add(FRESH_MS) => {}
         None => return Err(ConsoleError::NotFresh.into()),

@@ -88,24 +88,40 @@ pub(super) async fn callback(app: &Arc<App>, parts: &Parts) -> Result<Response<B
             "This sign-in was not begun here, or took too long. Try again.",
         ));
     }
-    let Some(code) = find(&query, "code") else {
+    let mut response = arrive(app, parts, &site, &flow, find(&query, "code")).await?;
+    // A flow ends here, also without a login.
+    response.headers_mut().append(header::SET_COOKIE, flow_cookie(&site, "", 0)?);
+    Ok(response)
+}
+
+/// Signs in whom a code is of; without one the person or the provider did not want to.
+async fn arrive(
+    app: &Arc<App>,
+    parts: &Parts,
+    site: &Site,
+    flow: &Flow,
+    code: Option<&str>,
+) -> Result<Response<Body>, ApiError> {
+    let policy = policy(app)?;
+    let Some(code) = code else {
         return Ok(page(StatusCode::FORBIDDEN, "The identity provider did not sign you in."));
     };
-    let attempt = match app.console.lockout.begin(None, console::source(parts), app.now_ms()) {
-        Ok(attempt) => attempt,
-        Err(wait_ms) => return Err(console::locked_out(wait_ms)),
-    };
+    let source = console::source(parts);
+    // Nobody guesses a code; each is a call to the provider, which may grow tired of this server.
+    app.console.codes.take(source, app.now_ms()).map_err(console::locked_out)?;
     let secret = secret(policy).await?;
-    let identity = match client.finish(&flow, code, &redirect_uri(&site), secret.as_deref()).await {
+    let wanted = policy.claims();
+    let client = client(app, policy).await?;
+    let identity = match client.finish(flow, code, &redirect_uri(site), secret.as_deref(), &wanted).await {
         Ok(identity) => identity,
         Err(error) => {
-            if attempt.counts_for_all {
+            if app.console.told.allows(app.now_ms()) {
                 console::record(app, parts, "", "provider", StatusCode::FORBIDDEN).await;
             }
             return Ok(failed(&error));
         }
     };
-    attempt.succeeded();
+    app.console.codes.give_back(source);
     let user_name = match user(app, policy, &identity).await? {
         Ok(user_name) => user_name,
         Err(why) => {
@@ -118,10 +134,9 @@ pub(super) async fn callback(app: &Arc<App>, parts: &Parts) -> Result<Response<B
             return Ok(page(StatusCode::FORBIDDEN, &why.text(policy)));
         }
     };
-    let (_, cookie) = console::open(app, parts, &site, &user_name, LoginMethod::Provider).await?;
+    let (_, cookie) = console::open(app, parts, site, &user_name, LoginMethod::Provider).await?;
     let mut response = page(StatusCode::OK, "");
     response.headers_mut().append(header::SET_COOKIE, cookie);
-    response.headers_mut().append(header::SET_COOKIE, flow_cookie(&site, "", 0)?);
     Ok(response)
 }
 

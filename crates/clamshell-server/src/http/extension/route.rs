@@ -78,6 +78,7 @@ routes! {
     RemoveRolePolicy "DELETE" "/roles/{roleName}/policies/{policyName}",
     ConsoleMe "GET" "/console/me",
     ConsoleLogin "POST" "/console/login",
+    ShowConsoleLink "POST" "/console/link",
     ConsoleLogout "POST" "/console/logout",
     SetOwnPassword "PUT" "/console/password",
     ListLogins "GET" "/console/logins",
