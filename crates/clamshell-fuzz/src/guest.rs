@@ -66,6 +66,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         from: AttachFrom::Offset(7),
         access: Access::Watch,
         lead_bytes_max: None,
+        answers_when_told: false,
     };
     let agent = AgentSpec {
         argv: vec!["python".to_owned(), "agent.py".to_owned()],

@@ -64,6 +64,9 @@ pub enum Frame {
         /// Rows.
         rows: u16,
     },
+    /// From the guest, to an attachment that asked for it: whether it answers what the program asks its terminal from here
+    /// on. Until the first of these it does not.
+    Answers(bool),
     /// From the guest: standard output of a command.
     Stdout(Vec<u8>),
     /// From the guest: standard error of a command.
@@ -110,6 +113,7 @@ mod kind {
     pub(super) const STDOUT: u8 = 0x87;
     pub(super) const STDERR: u8 = 0x88;
     pub(super) const EXIT: u8 = 0x89;
+    pub(super) const ANSWERS: u8 = 0x8a;
 }
 
 impl Frame {
@@ -148,6 +152,7 @@ impl Frame {
             Self::Stdout(bytes) => raw(out, kind::STDOUT, bytes),
             Self::Stderr(bytes) => raw(out, kind::STDERR, bytes),
             Self::Exit(exit) => json(out, kind::EXIT, exit),
+            Self::Answers(answers) => raw(out, kind::ANSWERS, &[u8::from(*answers)]),
         };
         let length = out.len() - start - FRAME_HEADER_BYTES;
         let length = u32::try_from(length).expect("payloads are split far below 4 GiB");
@@ -219,6 +224,11 @@ impl Frame {
             kind::STDOUT => Self::Stdout(payload.to_vec()),
             kind::STDERR => Self::Stderr(payload.to_vec()),
             kind::EXIT => Self::Exit(from_json(kind, payload)?),
+            kind::ANSWERS => match payload {
+                [0] => Self::Answers(false),
+                [1] => Self::Answers(true),
+                _ => return Err(malformed),
+            },
             kind => return Self::decode_to_guest(kind, payload),
         })
     }
@@ -358,6 +368,7 @@ mod tests {
             (0..u64::MAX / 2, 0..u64::MAX / 2).prop_map(|(a, b)| Frame::Gap { from: a, to: a + b }),
             (any::<u64>(), bytes.clone()).prop_map(|(offset, bytes)| Frame::Screen { offset, bytes }),
             any::<u64>().prop_map(|offset| Frame::CaughtUp { offset }),
+            any::<bool>().prop_map(Frame::Answers),
             bytes.clone().prop_map(Frame::Stdout),
             bytes.prop_map(Frame::Stderr),
             (any::<i32>(), any::<bool>()).prop_map(|(code, timed_out)| Frame::Exit(Exit {
@@ -432,5 +443,6 @@ mod tests {
         check(&[1, 0, 0, 0, 0x05, 0], FrameError::Malformed { kind: 0x05 });
         check(&[4, 0, 0, 0, 0x04, 0, 0, 1, 0], FrameError::Malformed { kind: 0x04 });
         check(&[2, 0, 0, 0, 0x81, b'{', b'}'], FrameError::Malformed { kind: 0x81 });
+        check(&[1, 0, 0, 0, 0x8a, 2], FrameError::Malformed { kind: 0x8a });
     }
 }

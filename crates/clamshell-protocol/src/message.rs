@@ -32,6 +32,11 @@ pub enum Request {
         /// for a while holds nobody. `None` holds nothing as long as the log keeps it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lead_bytes_max: Option<u64>,
+        /// For a writer that answers what the program asks its terminal only while it is told to, by
+        /// [`Frame::Answers`](crate::Frame::Answers): one of these at a time, the one that typed last, and none while a
+        /// writer is there that did not ask for this. A guest that tells says so in the reply.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answers_when_told: bool,
     },
     /// All shells, running and ended, that this guest started. [`Reply::Shells`]; connection ends.
     ShellList,
@@ -348,6 +353,9 @@ pub struct ShellOpened {
     pub cols: u16,
     /// Rows now.
     pub rows: u16,
+    /// The guest tells when to answer, as was asked; not one that is older than that question.
+    #[serde(default)]
+    pub tells_answers: bool,
 }
 
 /// A shell as listed.

@@ -63,6 +63,14 @@ pub enum Status {
         /// Rows.
         rows: u16,
     },
+    /// Whether this client answers what the program asks the terminal, from the next STDOUT byte on. Only to a client
+    /// that asked for it, which answers nothing before. Clamshell only.
+    Answers {
+        /// Id of the shell.
+        shell_id: String,
+        /// It does.
+        answers: bool,
+    },
     /// The shell ended. 128 plus the signal's number when a signal killed it.
     Exited {
         /// Exit code.
@@ -129,6 +137,8 @@ struct WireMetadata {
     screen: Option<WireScreen>,
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<WireRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -202,6 +212,9 @@ impl Status {
                 run: Some(WireRun { offset: *offset, end: *end, cols: *cols, rows: *rows }),
                 ..metadata(shell_id)
             }),
+            Self::Answers { shell_id, answers } => {
+                success(WireMetadata { answers: Some(*answers), ..metadata(shell_id) })
+            }
             Self::Exited { code: 0, signal: None } => success(WireMetadata::default()),
             Self::Exited { code, signal } => {
                 let mut causes = vec![WireCause { reason: "ExitCode".into(), message: code.to_string() }];
@@ -247,6 +260,9 @@ impl Status {
             WireMetadata {
                 shell_id: Some(shell_id), run: Some(WireRun { offset, end, cols, rows }), ..
             } => Ok(Self::Run { shell_id, offset, end, cols, rows }),
+            WireMetadata { shell_id: Some(shell_id), answers: Some(answers), .. } => {
+                Ok(Self::Answers { shell_id, answers })
+            }
             WireMetadata { shell_id: Some(shell_id), reconnected, bytes_dropped, offset, .. } => {
                 let reconnected = reconnected.unwrap_or(false);
                 Ok(Self::Confirmed { shell_id, reconnected, bytes_dropped, offset })
@@ -383,6 +399,14 @@ mod tests {
         check(
             &Status::Run { shell_id: build(), offset: 7, end: 9, cols: 120, rows: 40 },
             r#""metadata":{"shellId":"build","reconnected":true,"run":{"offset":7,"end":9,"cols":120,"rows":40}},"status":"Success""#,
+        );
+    }
+
+    #[test]
+    fn who_answers() {
+        check(
+            &Status::Answers { shell_id: build(), answers: false },
+            r#""metadata":{"shellId":"build","reconnected":true,"answers":false},"status":"Success""#,
         );
     }
 

@@ -471,6 +471,24 @@ describe("sizes", () => {
   });
 });
 
+it("answers what programs ask only while it is told to, and at first on no connection", () => {
+  const bench = new Bench().live();
+  const turns = () => {
+    const found = bench.effects.filter((effect) => effect.type === "answers").map((effect) => effect.answers);
+    bench.effects = [];
+    return found;
+  };
+  expect(turns()).toEqual([]);
+  bench.status({ shellId: "a", answers: true });
+  bench.status({ shellId: "a", answers: true });
+  expect(turns()).toEqual([true]);
+  bench.status({ shellId: "a", answers: "no" });
+  expect(turns()).toEqual([]);
+  bench.closed(1006);
+  bench.pass(10_000);
+  expect(turns()).toEqual([false]);
+});
+
 it("tells how much was dealt with, so that the server sends on", () => {
   const bench = new Bench().live();
   bench.did();

@@ -61,6 +61,8 @@ export class Connection {
   #runOffset: number | undefined;
   #size: { cols: number; rows: number } | undefined;
   #foreignSize = false;
+  /** The terminal answers what programs ask. */
+  #answers = false;
   #overflowTold = false;
   #hidden = false;
   #flow = new Flow();
@@ -321,12 +323,13 @@ export class Connection {
       create: this.#create,
       takeover: this.#takeover,
       window: WINDOW_BYTES,
+      answers: "told",
     };
     const state: State = this.#wasConfirmed
       ? { name: "reconnecting", attempt: Math.max(1, this.#attempts), retryAt: undefined }
       : { name: "connecting" };
     const shown = this.#renewing ? [] : this.#say(state);
-    return [...shown, { type: "connect", id: this.#id, wish }];
+    return [...shown, ...this.#setAnswers(false), { type: "connect", id: this.#id, wish }];
   }
 
   #status(status: Status, now: number): Effect[] {
@@ -347,6 +350,8 @@ export class Connection {
       case "resized":
         this.#foreignSize = this.options.access === "write";
         return [{ type: "size", cols: status.cols, rows: status.rows }];
+      case "answers":
+        return this.#setAnswers(status.answers);
       case "exited": {
         const reason = status.signal === undefined ? "" : `ended by signal ${status.signal}`;
         return this.#finish({ name: "ended", code: status.code, reason });
@@ -391,6 +396,12 @@ export class Connection {
       effects.push({ type: "size", cols: run.cols, rows: run.rows });
     }
     return effects;
+  }
+
+  #setAnswers(answers: boolean): Effect[] {
+    if (answers === this.#answers) return [];
+    this.#answers = answers;
+    return [{ type: "answers", answers }];
   }
 
   #otherProgram(): Effect[] {

@@ -16,6 +16,8 @@ export interface Wish {
   readonly create: boolean;
   readonly takeover: boolean;
   readonly window: number;
+  /** The terminal answers what programs ask only while it is told to. */
+  readonly answers: "told";
 }
 
 /** What the caller does. */
@@ -33,6 +35,8 @@ export type Effect =
       readonly replay: boolean;
       readonly offset: number | undefined;
     }
+  /** Whether the terminal answers what programs ask, from what comes next on. */
+  | { readonly type: "answers"; readonly answers: boolean }
   /** Forget what is shown: the screen comes anew. */
   | { readonly type: "reset" }
   /** The terminal has this size, whatever the room for it. */

@@ -29,6 +29,8 @@ export type Status =
     }
   | { readonly kind: "gap"; readonly from: number; readonly to: number }
   | { readonly kind: "resized"; readonly cols: number; readonly rows: number }
+  /** Whether this terminal answers what the program asks, from the next byte on. */
+  | { readonly kind: "answers"; readonly answers: boolean }
   /** The next `bytes` bytes paint the screen as it was at `offset` and do not count. */
   | { readonly kind: "screen"; readonly offset: number; readonly bytes: number }
   | { readonly kind: "exited"; readonly code: number; readonly signal: number | undefined }
@@ -92,6 +94,8 @@ function parseNews(metadata: Record<string, unknown>): Status | undefined {
     const [cols, rows] = [size(resized["cols"]), size(resized["rows"])];
     return cols && rows ? { kind: "resized", cols, rows } : undefined;
   }
+  const answers = metadata["answers"];
+  if (typeof answers === "boolean") return { kind: "answers", answers };
   const screen = record(metadata["screen"]);
   if (screen) {
     const [offset, bytes] = [count(screen["offset"]), count(screen["bytes"])];

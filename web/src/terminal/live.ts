@@ -90,6 +90,7 @@ export class LiveTerminal {
             if (offset !== undefined) this.#setOffset(offset);
             done();
           }),
+        answers: (answers) => this.screen.setAnswers(answers),
         reset: () => this.screen.reset(),
         size: (cols, rows) => this.screen.give(cols, rows),
         fit: () => this.screen.take(),

@@ -58,6 +58,28 @@ it("a question that is cut is judged where it ends", async () => {
   ).toEqual([]);
 });
 
+it("a mute terminal answers nothing, whoever else watches the parser", async () => {
+  const terminal = new Terminal({ allowProposedApi: true });
+  const gate = new ReplyGate();
+  gate.watch(terminal.parser);
+  const said: string[] = [];
+  terminal.onData((data) => said.push(data));
+  // An add-on that answers for the terminal, as the one for pictures does.
+  terminal.parser.registerCsiHandler({ final: "c" }, () => {
+    terminal.input("\x1b[?62;4c", false);
+    return true;
+  });
+  gate.watch(terminal.parser);
+  const write = (text: string) => new Promise<void>((done) => terminal.write(text, done));
+  gate.isMute = true;
+  await write(QUESTIONS);
+  expect(said).toEqual([]);
+  gate.isMute = false;
+  await write("\x1b[c");
+  expect(said).toEqual(["\x1b[?62;4c"]);
+  terminal.dispose();
+});
+
 it("colors are set by old output, and not told", async () => {
   expect(await answers([["\x1b]11;?\x07\x1b]4;1;?\x07\x1b]4;1;#ff0000\x07", true]])).toEqual([]);
 });

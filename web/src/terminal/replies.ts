@@ -1,7 +1,8 @@
 /**
  * Programs ask the terminal questions (where is the cursor, which colors), and it answers as if somebody typed.
  * A question in a painted screen or in old output was asked and answered before: another answer would be junk
- * in the input of whatever runs now. So questions are swallowed while old bytes are parsed.
+ * in the input of whatever runs now. So questions are swallowed while old bytes are parsed, and while another window
+ * that shows the same shell answers.
  */
 import type { IDisposable, IFunctionIdentifier, IParser } from "@xterm/xterm";
 
@@ -26,6 +27,8 @@ const COLORS = [4, 10, 11, 12];
 /** Knows whether what is parsed now is old. Pieces are parsed in the order in which they were written. */
 export class ReplyGate {
   readonly #pieces: boolean[] = [];
+  /** Somebody else answers. */
+  isMute = false;
 
   /** A piece was written. */
   written(replay: boolean): void {
@@ -42,12 +45,13 @@ export class ReplyGate {
     return this.#pieces[0] === true;
   }
 
-  /** Watches the questions that a parser meets. */
+  /** Watches the questions that a parser meets. Whoever watches last is asked first. */
   watch(parser: IParser): IDisposable[] {
+    const swallows = () => this.isOld || this.isMute;
     return [
-      ...QUESTIONS.map((id) => parser.registerCsiHandler(id, () => this.isOld)),
-      parser.registerDcsHandler({ intermediates: "$", final: "q" }, () => this.isOld),
-      ...COLORS.map((code) => parser.registerOscHandler(code, (data) => this.isOld && data.includes("?"))),
+      ...QUESTIONS.map((id) => parser.registerCsiHandler(id, swallows)),
+      parser.registerDcsHandler({ intermediates: "$", final: "q" }, swallows),
+      ...COLORS.map((code) => parser.registerOscHandler(code, (data) => swallows() && data.includes("?"))),
     ];
   }
 }

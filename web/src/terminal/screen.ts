@@ -83,6 +83,7 @@ export class Screen {
     terminal.onBell(() => {
       if (!this.#gate.isOld) events.bell();
     });
+    this.#gate.isMute = true;
     this.#gate.watch(terminal.parser);
     terminal.parser.registerOscHandler(52, (payload) => this.#clipboard(payload));
   }
@@ -104,6 +105,13 @@ export class Screen {
     this.terminal.write(bytes, () => {
       this.#gate.parsed();
       done();
+    });
+  }
+
+  /** Whether it answers what programs ask, from what is written next on; at first it does not. */
+  setAnswers(answers: boolean): void {
+    this.#inOrder(() => {
+      this.#gate.isMute = !answers;
     });
   }
 
@@ -230,6 +238,8 @@ export class Screen {
     try {
       const { ImageAddon } = await import("@xterm/addon-image");
       this.terminal.loadAddon(new ImageAddon(IMAGE_LIMITS));
+      // It answers questions as well, and would be asked first.
+      this.#gate.watch(this.terminal.parser);
     } catch {
       // Pictures are a nicety; text goes on.
     }

@@ -3,7 +3,14 @@ import type { State } from "./effects";
 import { attachUrl, monotonicClock, ShellSocket, type Sink } from "./socket";
 
 const ADDRESS = { runtime: "arn:a/b", qualifier: "DEFAULT", session: "s 1", shell: "x" };
-const WISH = { from: "offset:7", access: "write", create: true, takeover: true, window: 524_288 } as const;
+const WISH = {
+  from: "offset:7",
+  access: "write",
+  create: true,
+  takeover: true,
+  window: 524_288,
+  answers: "told",
+} as const;
 
 describe("the address", () => {
   it("is on the page's own host, encrypted when the page is", () => {
@@ -17,6 +24,7 @@ describe("the address", () => {
       from: "offset:7",
       access: "write",
       window: "524288",
+      answers: "told",
       create: "true",
       command: "default",
       takeover: "true",
@@ -80,6 +88,7 @@ function build(share?: string) {
       shown.push(new TextDecoder().decode(bytes));
       done();
     },
+    answers: () => {},
     reset: () => {},
     size: () => {},
     fit: () => {},

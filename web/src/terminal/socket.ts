@@ -18,6 +18,8 @@ export interface ShellAddress {
 export interface Sink {
   /** Shows bytes and calls `done` when they are parsed. */
   output(bytes: Uint8Array, replay: boolean, offset: number | undefined, done: () => void): void;
+  /** Whether the terminal answers what programs ask, from what comes next on. */
+  answers(answers: boolean): void;
   reset(): void;
   size(cols: number, rows: number): void;
   fit(): void;
@@ -43,6 +45,7 @@ export function attachUrl(address: ShellAddress, wish: Wish, origin: string): st
   query.set("from", wish.from);
   query.set("access", wish.access);
   query.set("window", String(wish.window));
+  query.set("answers", wish.answers);
   if (wish.create) {
     query.set("create", "true");
     query.set("command", "default");
@@ -195,6 +198,9 @@ export class ShellSocket {
         });
         return;
       }
+      case "answers":
+        this.sink.answers(effect.answers);
+        return;
       case "reset":
         this.sink.reset();
         return;

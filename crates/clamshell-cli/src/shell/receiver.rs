@@ -133,7 +133,7 @@ impl Receiver {
                 }
                 Received::Ignore
             }
-            Status::Resized { .. } | Status::Run { .. } => Received::Ignore,
+            Status::Resized { .. } | Status::Run { .. } | Status::Answers { .. } => Received::Ignore,
             Status::Exited { code, .. } => Received::End(End::Exited(code)),
             Status::Failed { message } => Received::End(End::Failed(printable(&message))),
         }

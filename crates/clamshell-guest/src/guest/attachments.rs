@@ -2,21 +2,33 @@
 //!
 //! A slow one costs the others nothing: it is sent from the log when its socket takes more.
 
+use std::collections::BTreeMap;
+
 use clamshell_protocol::{
     Access, AttachFrom, ErrorCode, FRAME_PAYLOAD_BYTES_MAX, Frame, Reply, ShellOpened, ShellSpec,
 };
-use clamshell_term::log::{LogWriter, is_shell_id};
+use clamshell_term::{
+    answers::Turn,
+    log::{LogWriter, is_shell_id},
+};
 
 use super::{
     Guest,
     buffer::Tail,
-    connection::{Attachment, OUTPUT_LINGER_MS, Role, Stage},
+    connection::{Attachment, Connection, OUTPUT_LINGER_MS, Role, Stage},
     shell::Shell,
     shells::{note_detached, writers},
 };
 
 /// Frames of output are at most this long: with the channel byte in front, one message to a client.
 const FRAME_BYTES: usize = 64 * 1024 - 1;
+
+/// What an attachment may do, and what it wants.
+pub(super) struct Manner {
+    pub(super) access: Access,
+    pub(super) lead_bytes_max: Option<u64>,
+    pub(super) answers_when_told: bool,
+}
 
 impl Guest {
     pub(super) fn attach(
@@ -25,9 +37,9 @@ impl Guest {
         shell_id: &str,
         create: Option<&ShellSpec>,
         from: AttachFrom,
-        access: Access,
-        lead_bytes_max: Option<u64>,
+        manner: Manner,
     ) {
+        let Manner { access, lead_bytes_max, answers_when_told } = manner;
         if !is_shell_id(shell_id) {
             return self.refuse(id, ErrorCode::Invalid, "shell id is not allowed");
         }
@@ -71,6 +83,7 @@ impl Guest {
             for_tail: matches!(from, AttachFrom::Tail(_)),
             progress_ms: self.now_ms,
             lead_bytes_max: lead_bytes_max.filter(|_| access == Access::Write),
+            answers_when_told: answers_when_told && access == Access::Write,
         });
         shell.attached.push(id);
         if access == Access::Write {
@@ -83,8 +96,13 @@ impl Guest {
             shell.dropped_bytes += cursor.saturating_sub(shell.seen_offset.max(shell.run_offset));
         }
         if stage == Stage::CatchUp {
-            let opened = opened(shell, created, cursor, end);
+            let opened = opened(shell, created, answers_when_told, cursor, end);
             connection.push(&Frame::Reply(Box::new(Reply::Shell(opened))));
+        }
+        if access == Access::Write {
+            // What came before it was answered, or nobody waits for the answer any more.
+            let position_of = positions(&self.connections);
+            shell.answers.join(id, answers_when_told, end, position_of);
         }
         if skipped {
             // Counted once, even if this client never reads the answer.
@@ -96,6 +114,7 @@ impl Guest {
     pub(super) fn detach(&mut self, id: u64, attachment: &Attachment) {
         let Some(shell) = self.shells.get_mut(&attachment.serial) else { return };
         shell.attached.retain(|attached| *attached != id);
+        shell.answers.leave(id, attachment.cursor, positions(&self.connections));
         let writers = writers(&self.connections, &shell.attached);
         if attachment.access == Access::Write && writers == 0 {
             note_detached(shell, self.now_ms);
@@ -142,7 +161,7 @@ impl Guest {
                 over = true;
                 break;
             }
-            match next_frames(shell, attachment, connection.out.tail()) {
+            match next_frames(id, shell, attachment, connection.out.tail()) {
                 Next::Queued => {}
                 Next::Last => {
                     connection.closing = true;
@@ -162,7 +181,21 @@ impl Guest {
     }
 }
 
-fn opened(shell: &Shell, created: bool, from_offset: u64, end_offset: u64) -> ShellOpened {
+/// Where each attachment is.
+pub(super) fn positions(connections: &BTreeMap<u64, Connection>) -> impl Fn(u64) -> u64 {
+    |id| match connections.get(&id).map(|connection| &connection.role) {
+        Some(Role::Shell(attachment)) => attachment.cursor,
+        _ => 0,
+    }
+}
+
+fn opened(
+    shell: &Shell,
+    created: bool,
+    tells_answers: bool,
+    from_offset: u64,
+    end_offset: u64,
+) -> ShellOpened {
     let start_offset = shell.log.start();
     ShellOpened {
         created,
@@ -174,6 +207,7 @@ fn opened(shell: &Shell, created: bool, from_offset: u64, end_offset: u64) -> Sh
         dropped_bytes: shell.dropped_bytes,
         cols: shell.cols,
         rows: shell.rows,
+        tells_answers,
     }
 }
 
@@ -184,7 +218,7 @@ enum Next {
 }
 
 /// Queues what comes next for an attachment whose queue is empty.
-fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>) -> Next {
+fn next_frames(id: u64, shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>) -> Next {
     if attachment.stage == Stage::AwaitScreen {
         if shell.screen.offset() < attachment.attach_end.max(shell.log.start()) && !shell.is_over() {
             return Next::Nothing;
@@ -194,7 +228,7 @@ fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>
             shell.feed_screen(u64::MAX);
         }
         let offset = shell.screen.offset();
-        let opened = opened(shell, attachment.created, offset, shell.log.end());
+        let opened = opened(shell, attachment.created, attachment.answers_when_told, offset, shell.log.end());
         Frame::Reply(Box::new(Reply::Shell(opened))).encode(out);
         let bytes = shell.screen.dump(FRAME_PAYLOAD_BYTES_MAX - 64);
         Frame::Screen { offset, bytes }.encode(out);
@@ -213,6 +247,14 @@ fn next_frames(shell: &mut Shell, attachment: &mut Attachment, out: &mut Vec<u8>
         return Next::Queued;
     }
     let end = if attachment.stage == Stage::CatchUp { attachment.attach_end } else { shell.log.end() };
+    let end = match shell.answers.next(id, attachment.cursor) {
+        Turn::News(answers) => {
+            Frame::Answers(answers).encode(out);
+            return Next::Queued;
+        }
+        Turn::Until(until) => until.min(end),
+        Turn::Output => end,
+    };
     if attachment.cursor >= end {
         return match shell.exit {
             Some(exit) if shell.is_over() => {

@@ -80,6 +80,8 @@ pub(super) struct Attachment {
     pub(super) progress_ms: u64,
     /// How far output may be ahead of `cursor`; only a writer has one.
     pub(super) lead_bytes_max: Option<u64>,
+    /// It answers what the program asks the terminal only while it is told to; only a writer is.
+    pub(super) answers_when_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +213,7 @@ impl Guest {
             (Role::Shell(attachment), frame) if attachment.access == Access::Write => {
                 let serial = attachment.serial;
                 match frame {
-                    Frame::Input(bytes) => self.shell_input(serial, &bytes),
+                    Frame::Input(bytes) => self.shell_input(serial, id, &bytes),
                     Frame::Resize { cols, rows } => self.resize_shell(serial, id, cols, rows),
                     Frame::Kill => self.hang_up(serial, super::shells::HANG_UP_GRACE_MS),
                     _ => self.drop_connection(id),

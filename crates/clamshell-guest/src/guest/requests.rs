@@ -2,7 +2,7 @@
 
 use clamshell_protocol::{ErrorCode, GuestInfo, PROTOCOL_VERSION, Reply, Request};
 
-use super::{Guest, connection::Role};
+use super::{Guest, attachments::Manner, connection::Role};
 
 impl Guest {
     pub(super) fn take_request(&mut self, id: u64, request: Request) {
@@ -25,8 +25,9 @@ impl Guest {
                 self.reply(id, Reply::Hello(info));
             }
             Request::Command(spec) => self.start_command(id, &spec),
-            Request::Shell { shell_id, create, from, access, lead_bytes_max } => {
-                self.attach(id, &shell_id, create.as_deref(), from, access, lead_bytes_max);
+            Request::Shell { shell_id, create, from, access, lead_bytes_max, answers_when_told } => {
+                let manner = Manner { access, lead_bytes_max, answers_when_told };
+                self.attach(id, &shell_id, create.as_deref(), from, manner);
             }
             Request::ShellList => {
                 let shells = self.list_shells();

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use clamshell_protocol::{Exit, ShellSpec};
 use clamshell_term::{
+    answers::Answers,
     log::{LogMeta, LogWriter, MetaExit},
     screen::LazyScreen,
 };
@@ -66,6 +67,8 @@ pub(super) struct Shell {
     pub(super) dropped_bytes: u64,
     /// Connections attached, writers and watchers.
     pub(super) attached: Vec<u64>,
+    /// Which of the writers answers what the program asks the terminal.
+    pub(super) answers: Answers,
     pub(super) detached_at_ms: Option<u64>,
     pub(super) end_detached_at_ms: Option<u64>,
     /// Being ended: SIGKILL comes then.

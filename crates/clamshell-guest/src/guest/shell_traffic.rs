@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Guest, clock,
+    Guest,
+    attachments::positions,
+    clock,
     connection::{Role, Stage},
     shell::{DRAIN_SILENCE_MS, Shell},
 };
@@ -142,9 +144,10 @@ impl Guest {
         }
     }
 
-    pub(super) fn shell_input(&mut self, serial: u64, bytes: &[u8]) {
+    pub(super) fn shell_input(&mut self, serial: u64, by: u64, bytes: &[u8]) {
         if let Some(shell) = self.shells.get_mut(&serial).filter(|shell| shell.exit.is_none()) {
             shell.input.tail().extend_from_slice(bytes);
+            shell.answers.typed(by, positions(&self.connections));
             self.flush_shell_input(serial);
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use clamshell_protocol::{Access, ErrorCode, Exit, Reply, ShellInfo, ShellSpec};
 use clamshell_term::{
+    answers::Answers,
     log::{LogMeta, LogReader, LogWriter, MetaExit},
     screen::LazyScreen,
 };
@@ -137,6 +138,7 @@ impl Guest {
             seen_offset: end,
             dropped_bytes: 0,
             attached: Vec::new(),
+            answers: Answers::new(),
             detached_at_ms: None,
             end_detached_at_ms: None,
             kill_at_ms: None,

@@ -120,11 +120,30 @@ impl Guest {
             from,
             access,
             lead_bytes_max,
+            answers_when_told: false,
         })));
         match connection.reply() {
             Reply::Shell(opened) => (opened, connection),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A writer that answers what the program asks only while it is told to.
+    pub(crate) fn attach_discreet(&self, shell_id: &str, create: Option<ShellSpec>) -> Connection {
+        let mut connection = self.connect();
+        connection.send(&Frame::Request(Box::new(Request::Shell {
+            shell_id: shell_id.to_owned(),
+            create: create.map(Box::new),
+            from: AttachFrom::End,
+            access: Access::Write,
+            lead_bytes_max: None,
+            answers_when_told: true,
+        })));
+        match connection.reply() {
+            Reply::Shell(opened) => assert!(opened.tells_answers),
+            other => panic!("{other:?}"),
+        }
+        connection
     }
 
     pub(crate) fn wait_for_end(&mut self) -> bool {

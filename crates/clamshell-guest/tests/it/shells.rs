@@ -23,6 +23,7 @@ fn attach_error(guest: &Guest, shell_id: &str, create: Option<ShellSpec>, from: 
         from,
         access: Access::Write,
         lead_bytes_max: None,
+        answers_when_told: false,
     };
     match guest.ask(request) {
         Reply::Error(WireError { code, .. }) => code,
@@ -336,6 +337,59 @@ fn the_fastest_writer_sets_the_pace_and_a_watcher_none() {
     assert!(seen[2..] == lines(300_000)[..]);
     assert_eq!(exit.map(|exit| exit.code), Some(0));
     assert!(begun.elapsed().as_secs() < 4);
+}
+
+/// What a writer was told until the output has `text`: whether it answers what stands there.
+fn answers_until(connection: &mut crate::guest::Connection, text: &str, mut answers: bool) -> bool {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(text) {
+        match connection.next() {
+            Some(Frame::Answers(news)) => {
+                assert_ne!(news, answers, "no news");
+                answers = news;
+            }
+            Some(Frame::Output { bytes, .. }) => seen.extend(bytes),
+            Some(Frame::CaughtUp { .. }) => {}
+            other => panic!("waiting for {text:?}: {other:?}"),
+        }
+    }
+    answers
+}
+
+#[test]
+fn the_one_who_typed_last_answers_for_all() {
+    let guest = Guest::start();
+    let mut first = guest.attach_discreet("a", Some(shell("while read x; do echo got-$x; done")));
+    let mut second = guest.attach_discreet("a", None);
+    let (_, mut watcher) = guest.attach("a", None, AttachFrom::End, Access::Watch);
+    first.input("1\n");
+    assert!(answers_until(&mut first, "got-1", false));
+    assert!(!answers_until(&mut second, "got-1", false));
+    second.input("2\n");
+    assert!(!answers_until(&mut first, "got-2", true));
+    assert!(answers_until(&mut second, "got-2", false));
+    // A terminal that cannot be told is the only one that answers.
+    let (_, other) = guest.attach("a", None, AttachFrom::End, Access::Write);
+    first.input("3\n");
+    assert!(!answers_until(&mut first, "got-3", false));
+    assert!(!answers_until(&mut second, "got-3", true));
+    drop(other);
+    wait_until("it is gone", || match list(&guest)[0].writers {
+        2 => Ok(()),
+        count => Err(format!("{count} writers")),
+    });
+    second.input("4\n");
+    assert!(!answers_until(&mut first, "got-4", false));
+    assert!(answers_until(&mut second, "got-4", false));
+    // Who answers leaves: the other one does, and those who watch never did.
+    drop(second);
+    wait_until("it is gone", || match list(&guest)[0].writers {
+        1 => Ok(()),
+        count => Err(format!("{count} writers")),
+    });
+    first.input("5\n");
+    assert!(answers_until(&mut first, "got-5", false));
+    watcher.until("got-5", 0);
 }
 
 /// The value once it has been above zero and the same for a while.

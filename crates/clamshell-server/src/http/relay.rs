@@ -89,6 +89,8 @@ pub(super) enum Style {
         /// Bytes of output that may be on their way to a client that tells what it has dealt with. A client that tells
         /// nothing more gets nothing more, and all it holds meanwhile is its cursor.
         window: Option<u64>,
+        /// It answers what the program asks the terminal only while it is told to.
+        answers_when_told: bool,
     },
 }
 
@@ -259,7 +261,7 @@ impl Shared<'_> {
         if let Err(end) = self.send(sink, status_message(&relay.confirmation(gaps))).await {
             return end;
         }
-        if let Style::Attach { window: Some(_) } = relay.style {
+        if let Style::Attach { window: Some(_), .. } = relay.style {
             let opened = &relay.opened;
             let run = Status::Run {
                 shell_id: relay.shell_id.to_string(),
@@ -269,6 +271,14 @@ impl Shared<'_> {
                 rows: opened.rows,
             };
             if let Err(end) = self.send(sink, status_message(&run)).await {
+                return end;
+            }
+        }
+        if let Style::Attach { answers_when_told: true, .. } = relay.style
+            && !relay.opened.tells_answers
+        {
+            // A sandbox older than this: each client answers, as each did then.
+            if let Err(end) = self.send_answers(sink, true).await {
                 return end;
             }
         }
@@ -330,6 +340,10 @@ impl Shared<'_> {
                         self.send(sink, status_message(&status)).await
                     }
                 },
+                Frame::Answers(answers) => match &relay.style {
+                    Style::Attach { answers_when_told: true, .. } => self.send_answers(sink, answers).await,
+                    Style::Aws { .. } | Style::Attach { .. } => Ok(()),
+                },
                 Frame::Request(_)
                 | Frame::Input(_)
                 | Frame::InputEnd
@@ -348,6 +362,14 @@ impl Shared<'_> {
         }
     }
 
+    async fn send_answers<K>(&self, sink: &mut K, answers: bool) -> Result<(), End>
+    where
+        K: Sink<Message, Error = WsError> + Unpin,
+    {
+        let status = Status::Answers { shell_id: self.relay.shell_id.to_string(), answers };
+        self.send(sink, status_message(&status)).await
+    }
+
     async fn send_output<K>(&self, sink: &mut K, bytes: &[u8]) -> Result<(), End>
     where
         K: Sink<Message, Error = WsError> + Unpin,
@@ -363,7 +385,7 @@ impl Shared<'_> {
 
     /// Whether the client takes more. What comes next from the guest may be one frame above the window.
     fn has_room(&self) -> bool {
-        let Style::Attach { window: Some(window) } = self.relay.style else { return true };
+        let Style::Attach { window: Some(window), .. } = self.relay.style else { return true };
         let sent = self.sent.load(Ordering::Relaxed);
         sent.saturating_sub(self.consumed.load(Ordering::Relaxed)) < window
     }

@@ -60,6 +60,7 @@ pub(super) async fn upgrade(
         from: AttachFrom::Tail(REPLAY_BYTES),
         access: Access::Write,
         lead_bytes_max: None,
+        answers_when_told: false,
     };
     let spec = environment::shell(&app.region, &app.config.shells, false);
     let settings = terminals::settings(app, &target.runtime.runtime_id, true).await?;

@@ -56,6 +56,8 @@ pub(crate) struct PageAsk {
     pub(crate) writes: bool,
     /// Bytes of output on their way before the page has to tell that it has dealt with some.
     pub(crate) window: Option<u64>,
+    /// It answers what the program asks the terminal only while it is told to.
+    pub(crate) answers_when_told: bool,
     /// Other writers are sent away.
     pub(crate) takeover: bool,
 }
@@ -89,6 +91,9 @@ pub(super) async fn serve<S>(
     let (mut sink, mut stream) = socket.split();
     let shell_id = shell.ask.shell_id.to_string();
     let (id, statuses, picture) = shell.change(|state| state.attach(&shell_id, ask.from, ask.writes));
+    if ask.writes {
+        shell.change(|state| state.join_answers(id, ask.answers_when_told));
+    }
     if ask.takeover && ask.writes {
         shell.evict_others(id);
     }
@@ -199,6 +204,9 @@ impl Served<'_> {
                 Next::Resized(cols, rows) => {
                     self.send(sink, status(&Status::Resized { shell_id: shell_id(), cols, rows })).await
                 }
+                Next::Answers(answers) => {
+                    self.send(sink, status(&Status::Answers { shell_id: shell_id(), answers })).await
+                }
                 Next::Notice(text) => self.send(sink, binary(ShellFrame::Stderr(text.as_bytes()))).await,
                 Next::Anew => return Bye::Close(1001, "another program runs in this shell".to_owned()),
                 Next::Ended(end) => return Bye::Ended(end),
@@ -299,7 +307,10 @@ impl Served<'_> {
                 Err(ShellFrameError::TooLong { .. }) => return too_long(),
                 // Whoever watches sends nothing else.
                 _ if !self.ask.writes => continue,
-                Ok(ShellFrame::Stdin(bytes)) => Input::Bytes(bytes.to_vec()),
+                Ok(ShellFrame::Stdin(bytes)) => {
+                    self.shell.state().on_typed(self.id);
+                    Input::Bytes(bytes.to_vec())
+                }
                 Ok(ShellFrame::Resize { width, height }) => {
                     if !self.shell.change(|state| state.resize(self.id, width, height)) {
                         continue;

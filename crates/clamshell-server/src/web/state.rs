@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use clamshell_term::{
+    answers::{Answers, Turn},
     screen::{ScreenModel, ShpoolScreen},
     status::Status,
 };
@@ -96,6 +97,8 @@ pub(super) enum Next {
     Gap(u64, u64),
     /// Another page changed the size.
     Resized(u16, u16),
+    /// Whether this page answers what the program asks the terminal, from the next byte of output on.
+    Answers(bool),
     /// The upstream cannot be reached, or is reached again: for people.
     Notice(&'static str),
     /// A newer program runs under this name: the page has to begin again.
@@ -117,6 +120,8 @@ pub(super) struct State {
     end: Option<End>,
     pages: HashMap<u64, Page>,
     next_page: u64,
+    /// Which of the writers answers what the program asks the terminal.
+    answers: Answers,
 }
 
 impl State {
@@ -131,6 +136,7 @@ impl State {
             end: None,
             pages: HashMap::new(),
             next_page: 0,
+            answers: Answers::new(),
         }
     }
 
@@ -251,6 +257,16 @@ impl State {
         (id, statuses, picture.unwrap_or_default())
     }
 
+    /// A page that writes answers what the program asks: only while it is told to, or whatever it is told.
+    pub(super) fn join_answers(&mut self, id: u64, when_told: bool) {
+        self.answers.join(id, when_told, self.ring.end(), |id| position(&self.pages, id));
+    }
+
+    /// A page sent input.
+    pub(super) fn on_typed(&mut self, id: u64) {
+        self.answers.typed(id, |id| position(&self.pages, id));
+    }
+
     fn picture(&self, start: u64) -> Vec<u8> {
         self.screen.dump(PICTURE_BYTES_MAX).unwrap_or_else(|| self.ring.tail(start, REPLAY_BYTES))
     }
@@ -272,6 +288,11 @@ impl State {
             page.told_away = away;
             return Next::Notice(if away { AWAY } else { BACK });
         }
+        let bytes_max = match self.answers.next(id, page.cursor) {
+            Turn::News(answers) => return Next::Answers(answers),
+            Turn::Until(until) => usize::try_from(until - page.cursor).map_or(bytes_max, |n| n.min(bytes_max)),
+            Turn::Output => bytes_max,
+        };
         match self.ring.read(page.cursor, bytes_max) {
             Piece::Gone(to) => {
                 let from = std::mem::replace(&mut page.cursor, to);
@@ -311,7 +332,9 @@ impl State {
 
     /// A page goes.
     pub(super) fn detach(&mut self, id: u64) {
-        self.pages.remove(&id);
+        if let Some(page) = self.pages.remove(&id) {
+            self.answers.leave(id, page.cursor, |id| position(&self.pages, id));
+        }
     }
 
     /// All other writers go: this page takes the shell over. Gives their numbers.
@@ -322,6 +345,10 @@ impl State {
             .map(|(other, _)| *other)
             .collect()
     }
+}
+
+fn position(pages: &HashMap<u64, Page>, id: u64) -> u64 {
+    pages.get(&id).map_or(0, |page| page.cursor)
 }
 
 #[cfg(test)]
@@ -462,5 +489,24 @@ mod tests {
         assert_eq!(all(&mut state, second), [Next::Resized(100, CELLS_MAX)]);
         assert_eq!(all(&mut state, first), []);
         assert_eq!(state.others(first), [second]);
+    }
+
+    #[test]
+    fn one_page_answers_from_one_byte_on() {
+        let mut state = state();
+        let (first, ..) = state.attach("s", From::End, true);
+        state.join_answers(first, true);
+        let (second, ..) = state.attach("s", From::End, true);
+        state.join_answers(second, true);
+        let output = |text: &str| Next::Output(text.as_bytes().to_vec());
+        state.on_output(b"abcd");
+        assert_eq!(all(&mut state, first), [Next::Answers(true), output("abcd")]);
+        state.on_output(b"ef");
+        // The second one has shown nothing yet; its turn begins where the first one is.
+        state.on_typed(second);
+        assert_eq!(all(&mut state, second), [output("abcd"), Next::Answers(true), output("ef")]);
+        assert_eq!(all(&mut state, first), [Next::Answers(false), output("ef")]);
+        state.detach(second);
+        assert_eq!(all(&mut state, first), [Next::Answers(true)]);
     }
 }

@@ -104,6 +104,7 @@ fn lies(request: &Request) -> Vec<Frame> {
         dropped_bytes: u64::MAX,
         cols: 0,
         rows: u16::MAX,
+        tells_answers: false,
     };
     let shell = |shell_id: &str| ShellInfo {
         shell_id: shell_id.to_owned(),

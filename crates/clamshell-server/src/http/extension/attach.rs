@@ -50,6 +50,7 @@ pub(super) async fn upgrade(
     let create = flag(query, "create")?;
     let keep = flag(query, "keep")?;
     let window = parse_window(find(query, "window"))?;
+    let answers_when_told = parse_answers(find(query, "answers"))? && access == Access::Write;
     let takeover = flag(query, "takeover")?;
     if takeover && access == Access::Watch {
         return Err(AwsError::invalid_field("takeover", "Member needs access=write").into());
@@ -77,8 +78,14 @@ pub(super) async fn upgrade(
     // Whoever paces the server paces the program as well: else a flood would fill the log while little is shown, and
     // the end of it, or the answer to Ctrl+C, would come long after.
     let lead_bytes_max = window.filter(|_| access == Access::Write).map(|_| LEAD_BYTES_MAX);
-    let ask =
-        |create| Request::Shell { shell_id: shell_id.to_string(), create, from, access, lead_bytes_max };
+    let ask = |create| Request::Shell {
+        shell_id: shell_id.to_string(),
+        create,
+        from,
+        access,
+        lead_bytes_max,
+        answers_when_told,
+    };
     let (reply, guest) = terminals::open(app, &compute.guest, spec, settings, ask).await?;
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
@@ -89,7 +96,7 @@ pub(super) async fn upgrade(
         writer.take_over();
     }
     let app_of_relay = Arc::clone(app);
-    let style = Style::Attach { window };
+    let style = Style::Attach { window, answers_when_told };
     let relay =
         Relay { app: app_of_relay, session, compute, shell_id, opened, access, style, connection, writer };
     let mut response = handshake.accept(app, move |socket| relay.run(socket, guest));
@@ -132,6 +139,15 @@ pub(super) fn parse_window(text: Option<&str>) -> Result<Option<u64>, ApiError> 
             Err(AwsError::invalid_field("window", "Member must be a number between 65536 and 16777216")
                 .into())
         }
+    }
+}
+
+/// Whether the client answers what the program asks the terminal only while it is told to.
+pub(super) fn parse_answers(text: Option<&str>) -> Result<bool, ApiError> {
+    match text {
+        None | Some("always") => Ok(false),
+        Some("told") => Ok(true),
+        Some(_) => Err(AwsError::invalid_field("answers", "Member must be one of: [always, told]").into()),
     }
 }
 

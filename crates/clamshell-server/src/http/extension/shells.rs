@@ -137,6 +137,7 @@ pub(super) async fn screen(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resu
         from: AttachFrom::Screen,
         access: Access::Watch,
         lead_bytes_max: None,
+        answers_when_told: false,
     };
     let (reply, mut guest) = compute.guest.ask(request).await?;
     if !matches!(reply, Reply::Shell(_)) {

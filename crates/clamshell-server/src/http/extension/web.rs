@@ -145,6 +145,7 @@ pub(super) async fn attach(
             }
         },
         window: attach::parse_window(find(query, "window"))?,
+        answers_when_told: attach::parse_answers(find(query, "answers"))?,
         takeover: attach::flag(query, "takeover")?,
     };
     let create = attach::flag(query, "create")? && ask.writes;
