@@ -5,7 +5,14 @@ import type { SignedIn } from "../api/me";
 import { useNow } from "../components/clock";
 import { until } from "../components/format";
 import { Facts, PageHead } from "../components/parts";
-import { FONT_SIZE, type Theme, terminalFontSize, theme } from "../components/preferences";
+import {
+  FONT_SIZE,
+  type Renderer,
+  renderer,
+  type Theme,
+  terminalFontSize,
+  theme,
+} from "../components/preferences";
 import { attempt } from "../components/toast";
 import { PASSWORD_MIN } from "./users";
 
@@ -13,6 +20,12 @@ const THEMES: readonly (readonly [Theme, string])[] = [
   ["system", "As the system"],
   ["dark", "Dark"],
   ["light", "Light"],
+];
+
+const RENDERERS: readonly (readonly [Renderer, string])[] = [
+  ["auto", "Automatic: the graphics card where there is one"],
+  ["webgl", "Always WebGL"],
+  ["elements", "Always the page's elements"],
 ];
 
 /** Why a new password will not do; null when it may. */
@@ -60,6 +73,22 @@ export default function Settings(props: { readonly me: SignedIn }) {
             />
           </label>
           <FontSample size={terminalFontSize.value} />
+          <fieldset class="choices">
+            <legend class="label">What draws terminals, from the next one on</legend>
+            {RENDERERS.map(([value, label]) => (
+              <label key={value} class="check">
+                <input
+                  type="radio"
+                  name="renderer"
+                  checked={renderer.value === value}
+                  onChange={() => {
+                    renderer.value = value;
+                  }}
+                />
+                {label}
+              </label>
+            ))}
+          </fieldset>
         </section>
         <PasswordForm />
         <section class="card">

@@ -5,6 +5,7 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { renderer } from "../components/preferences";
 import { ReplyGate } from "./replies";
 import { cleanTitle, type Link, parseClipboard, safeLink } from "./sanitize";
 import { FONT_FAMILY, themeOf } from "./theme";
@@ -221,9 +222,10 @@ export class Screen {
     return this.#search;
   }
 
-  /** Draws with the graphics card where there is one; without, and when it is lost, elements do. */
+  /** Draws with the graphics card where there is one, or as was chosen; when its context is lost, elements do. */
   async #loadWebgl(): Promise<void> {
-    if (!hasGraphicsCard()) return;
+    const chosen = renderer.value;
+    if (chosen === "elements" || (chosen === "auto" && !hasGraphicsCard())) return;
     try {
       const { WebglAddon } = await import("@xterm/addon-webgl");
       const addon = new WebglAddon();
