@@ -39,6 +39,8 @@ interface Rows<T> {
 export function Table<T>(
   props: Rows<T> & {
     readonly of: readonly T[];
+    /** Rows in front of them. */
+    readonly before?: ComponentChildren;
     readonly sort?: Sort | undefined;
     readonly onSort?: (sort: Sort) => void;
   },
@@ -59,6 +61,7 @@ export function Table<T>(
         </tr>
       </thead>
       <tbody>
+        {props.before}
         {props.of.map((item) => (
           <tr key={keyOf(item)}>
             {columns.map((column) => (

@@ -8,7 +8,7 @@ import { ask, Dialog } from "../components/dialog";
 import { since, when } from "../components/format";
 import { useLoad } from "../components/load";
 import { Badge, CopyButton, Empty, PageHead } from "../components/parts";
-import { TableView } from "../components/table";
+import { type Column, TableView } from "../components/table";
 import { attempt, complain } from "../components/toast";
 
 const KEYS = `${API}/keys`;
@@ -25,7 +25,6 @@ export function exportLines(key: AccessKey, region: string, origin: string): str
 
 /** The page. */
 export default function Keys(props: { readonly me: SignedIn }) {
-  const now = useNow();
   const [making, setMaking] = useState(false);
   const [made, setMade] = useState<AccessKey | null>(null);
   const keys = useLoad((signal) => call<{ keys: AccessKey[] }>("GET", KEYS, undefined, signal), []);
@@ -66,20 +65,7 @@ export default function Keys(props: { readonly me: SignedIn }) {
         onRetry={keys.reload}
         noun="access key"
         keyOf={(key) => key.accessKeyId}
-        columns={[
-          { label: "Key", head: true, look: "mono", cell: (key) => key.accessKeyId },
-          { label: "User", cell: (key) => key.userName },
-          {
-            label: "Status",
-            cell: ({ status }) => <Badge tone={status === "Active" ? "ok" : undefined} text={status} />,
-          },
-          { label: "Created", look: "nowrap", cell: (key) => when(key.createdAt) },
-          {
-            label: "Last used",
-            look: "nowrap",
-            cell: ({ lastUsedAt }) => (lastUsedAt === undefined ? "never" : `${since(lastUsedAt, now)} ago`),
-          },
-        ]}
+        columns={columns(useNow())}
         actions={(key) => (
           <>
             <button type="button" class="small" onClick={() => void toggle(key)}>
@@ -106,20 +92,42 @@ export default function Keys(props: { readonly me: SignedIn }) {
           }}
         />
       )}
-      {made !== null && (
-        <Dialog title="The secret, this once" onClose={() => setMade(null)}>
-          <p>Nobody can show the secret again. Keep it where the program finds it:</p>
-          <pre class="secret">{exportLines(made, props.me.region, location.origin)}</pre>
-          <div class="row end">
-            <CopyButton text={made.secretAccessKey ?? ""} label="Copy secret" />
-            <CopyButton text={exportLines(made, props.me.region, location.origin)} label="Copy all" />
-            <button type="button" class="primary" onClick={() => setMade(null)}>
-              I have it
-            </button>
-          </div>
-        </Dialog>
-      )}
+      {made !== null && <MadeKey made={made} region={props.me.region} onClose={() => setMade(null)} />}
     </>
+  );
+}
+
+function columns(now: number): readonly Column<AccessKey>[] {
+  return [
+    { label: "Key", head: true, look: "mono", cell: (key) => key.accessKeyId },
+    { label: "User", cell: (key) => key.userName },
+    {
+      label: "Status",
+      cell: ({ status }) => <Badge tone={status === "Active" ? "ok" : undefined} text={status} />,
+    },
+    { label: "Created", look: "nowrap", cell: (key) => when(key.createdAt) },
+    {
+      label: "Last used",
+      look: "nowrap",
+      cell: ({ lastUsedAt }) => (lastUsedAt === undefined ? "never" : `${since(lastUsedAt, now)} ago`),
+    },
+  ];
+}
+
+function MadeKey(props: { readonly made: AccessKey; readonly region: string; readonly onClose: () => void }) {
+  const lines = exportLines(props.made, props.region, location.origin);
+  return (
+    <Dialog title="The secret, this once" onClose={props.onClose}>
+      <p>Nobody can show the secret again. Keep it where the program finds it:</p>
+      <pre class="secret">{lines}</pre>
+      <div class="row end">
+        <CopyButton text={props.made.secretAccessKey ?? ""} label="Copy secret" />
+        <CopyButton text={lines} label="Copy all" />
+        <button type="button" class="primary" onClick={props.onClose}>
+          I have it
+        </button>
+      </div>
+    </Dialog>
   );
 }
 

@@ -1,5 +1,5 @@
 /** What agents print, live. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { runtimes, sessions, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { listEndpoints } from "../api/runtimes";
@@ -8,8 +8,8 @@ import { useLoad } from "../components/load";
 import { Empty, Failed, Loading, PageHead } from "../components/parts";
 import { complain, note } from "../components/toast";
 import { href, navigate, route } from "../router";
-import { follow } from "./logs/follow";
-import { type LogLine, LogList } from "./logs/lines";
+import type { LogList } from "./logs/lines";
+import { type LogTarget, useLines } from "./logs/lines_live";
 import { LogView } from "./logs/view";
 
 /** The page. */
@@ -66,75 +66,22 @@ function Choose() {
   );
 }
 
-function LogPage(props: { readonly runtime: string; readonly endpoint: string; readonly session: string }) {
-  const list = useRef(new LogList());
-  const waiting = useRef<LogLine[]>([]);
-  const [version, setVersion] = useState({ count: 0, removed: 0 });
-  const [live, setLive] = useState(false);
-  const [refused, setRefused] = useState<string | null>(null);
+function LogPage(props: LogTarget) {
+  const lines = useLines(props);
+  const { list, live, paused } = lines;
   const [following, setFollowing] = useState(true);
-  const [paused, setPaused] = useState(false);
   const [wrap, setWrap] = useState(true);
   const [columns, setColumns] = useState(120);
   const [text, setText] = useState("");
   const [source, setSource] = useState("");
-  const pausedNow = useRef(paused);
-  pausedNow.current = paused;
 
-  const take = () => {
-    const lines = waiting.current;
-    waiting.current = [];
-    if (lines.length === 0) return;
-    const removed = list.current.add(lines);
-    setVersion((was) => ({ count: was.count + 1, removed }));
-  };
-  const takeNow = useRef(take);
-  takeNow.current = take;
+  list.show({ text: text.trim(), source }, wrap ? columns : 0);
 
-  useEffect(() => {
-    const stop = new AbortController();
-    let frame = 0;
-    const listener = {
-      onLines: (lines: readonly LogLine[]) => {
-        for (const line of lines) waiting.current.push(line);
-        if (pausedNow.current || frame !== 0) return;
-        // However fast lines come, the page is drawn once for each picture of the screen.
-        frame = requestAnimationFrame(() => {
-          frame = 0;
-          if (!pausedNow.current) takeNow.current();
-        });
-      },
-      onLive: setLive,
-      onRefused: (cause: Error) => setRefused(cause.message),
-    };
-    void follow(
-      { runtime: props.runtime, endpoint: props.endpoint, session: props.session },
-      listener,
-      stop.signal,
-    );
-    return () => {
-      stop.abort();
-      cancelAnimationFrame(frame);
-    };
-  }, [props.runtime, props.endpoint, props.session]);
-
-  list.current.show({ text: text.trim(), source }, wrap ? columns : 0);
-  const { rows } = list.current;
-
-  const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(list.current.text());
-      note("The lines that are shown were copied");
-    } catch {
-      complain(new Error("The browser did not allow to copy"));
-    }
-  };
-
-  if (refused !== null) return <Failed text={refused} />;
+  if (lines.refused !== null) return <Failed text={lines.refused} />;
   return (
     <div class="log-page">
       <search class="tools">
-        <Target runtime={props.runtime} endpoint={props.endpoint} session={props.session} />
+        <Target {...props} />
         <input
           type="search"
           aria-label="Filter lines"
@@ -147,33 +94,20 @@ function LogPage(props: { readonly runtime: string; readonly endpoint: string; r
           <option value="agent">Agent</option>
           <option value="platform">Platform</option>
         </select>
-        <button type="button" aria-pressed={following} onClick={() => setFollowing(!following)}>
-          Follow
-        </button>
-        <button
-          type="button"
-          aria-pressed={paused}
-          onClick={() => {
-            if (paused) take();
-            setPaused(!paused);
-          }}
-        >
-          Pause
-        </button>
-        <button type="button" aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
-          Wrap
-        </button>
-        <button type="button" onClick={() => void copy()}>
+        <Toggle label="Follow" on={following} onChange={setFollowing} />
+        <Toggle label="Pause" on={paused} onChange={lines.setPaused} />
+        <Toggle label="Wrap" on={wrap} onChange={setWrap} />
+        <button type="button" onClick={() => void copy(list)}>
           Copy
         </button>
         <span class="muted small" role="status">
           {live ? "Live" : "Connecting…"}
-          {paused && `, paused with ${count(waiting.current.length, "new line")}`}
-          {`, ${count(list.current.size, "line")}`}
-          {list.current.dropped > 0 && ` (${count(list.current.dropped, "older one")} let go)`}
+          {paused && `, paused with ${count(lines.waiting, "new line")}`}
+          {`, ${count(list.size, "line")}`}
+          {list.dropped > 0 && ` (${count(list.dropped, "older one")} let go)`}
         </span>
       </search>
-      {list.current.size === 0 && live ? (
+      {list.size === 0 && live ? (
         <Empty
           title="The agent has printed nothing yet"
           commands={[`clamshell invoke ${props.runtime} 'hello'`, `clamshell logs ${props.runtime} --follow`]}
@@ -182,9 +116,9 @@ function LogPage(props: { readonly runtime: string; readonly endpoint: string; r
         </Empty>
       ) : (
         <LogView
-          rows={rows}
-          version={version.count}
-          removed={version.removed}
+          rows={list.rows}
+          version={lines.version.count}
+          removed={lines.version.removed}
           follow={following && !paused}
           wrap={wrap}
           showSession={props.session === ""}
@@ -196,7 +130,29 @@ function LogPage(props: { readonly runtime: string; readonly endpoint: string; r
   );
 }
 
-function Target(props: { readonly runtime: string; readonly endpoint: string; readonly session: string }) {
+/** Copies the lines that are shown. */
+async function copy(list: LogList): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(list.text());
+    note("The lines that are shown were copied");
+  } catch {
+    complain(new Error("The browser did not allow to copy"));
+  }
+}
+
+function Toggle(props: {
+  readonly label: string;
+  readonly on: boolean;
+  readonly onChange: (on: boolean) => void;
+}) {
+  return (
+    <button type="button" aria-pressed={props.on} onClick={() => props.onChange(!props.on)}>
+      {props.label}
+    </button>
+  );
+}
+
+function Target(props: LogTarget) {
   const { runtime, endpoint, session } = props;
   const id = [...(runtimes.value?.values() ?? [])].find(
     (one) => one.agentRuntimeName === runtime,

@@ -73,20 +73,7 @@ export default function Users(props: { readonly me: SignedIn }) {
           { label: "User", head: true, title: (user) => user.arn, cell: (user) => user.userName },
           {
             label: "Console role",
-            cell: (user) => (
-              <select
-                aria-label={`Console role of ${user.userName}`}
-                value={roleOf(user) ?? ""}
-                onChange={(event) => void setRole(user, event.currentTarget.value)}
-              >
-                <option value="">none</option>
-                {ROLES.map((role) => (
-                  <option key={role} value={role}>
-                    {role}
-                  </option>
-                ))}
-              </select>
-            ),
+            cell: (user) => <RoleChoice user={user} onChange={(role) => void setRole(user, role)} />,
           },
           { label: "Policies", cell: (user) => Object.keys(user.policies).join(", ") || NOTHING },
           { label: "Description", cell: (user) => printable(user.description ?? "") },
@@ -127,6 +114,24 @@ export default function Users(props: { readonly me: SignedIn }) {
         <SetPassword user={password} path={path(password, "/password")} onClose={() => setPassword(null)} />
       )}
     </>
+  );
+}
+
+function RoleChoice(props: { readonly user: User; readonly onChange: (role: string) => void }) {
+  const { user } = props;
+  return (
+    <select
+      aria-label={`Console role of ${user.userName}`}
+      value={roleOf(user) ?? ""}
+      onChange={(event) => props.onChange(event.currentTarget.value)}
+    >
+      <option value="">none</option>
+      {ROLES.map((role) => (
+        <option key={role} value={role}>
+          {role}
+        </option>
+      ))}
+    </select>
   );
 }
 
