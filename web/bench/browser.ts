@@ -106,6 +106,7 @@ export class Browser {
     });
     const tab = new Tab(this, sessionId, browserContextId);
     await tab.send("Page.enable");
+    await tab.send("Performance.enable", { timeDomain: "threadTicks" });
     await tab.send("Emulation.setDeviceMetricsOverride", {
       ...VIEWPORT,
       deviceScaleFactor: 1,
@@ -222,6 +223,14 @@ export class Tab {
       backingStorageSize?: number;
     }>("Runtime.getHeapUsage");
     return (usedSize + backingStorageSize) / 1_048_576;
+  }
+
+  /** Processor time of the thread that runs the page's scripts and draws it, in seconds so far. */
+  async cpu(): Promise<number> {
+    const { metrics } = await this.send<{ metrics: { name: string; value: number }[] }>(
+      "Performance.getMetrics",
+    );
+    return metrics.find(({ name }) => name === "TaskDuration")?.value ?? Number.NaN;
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,9 @@
-/** A gigabyte of output: shown as fast as xterm.js parses, with memory of server and page flat. */
+/**
+ * A gigabyte of output: shown as fast as xterm.js parses, with memory of server and page flat. A PTY takes more of a
+ * machine than the parser does, so on few cores the two of them side by side are the most that there is.
+ */
 import type { Tab } from "./browser";
-import { watchLargest } from "./processes";
+import { run, watchLargest } from "./processes";
 import { goal, report, Samples, say } from "./samples";
 import { freshPage, openOurs, openPeer, type Stage, sameSize, typeUntil } from "./stage";
 
@@ -13,8 +16,10 @@ const SHOWN_BYTES = (ROUND_BYTES / LINE_BYTES) * (LINE_BYTES + 1);
 /** The peer drops what waits for the parser beyond 50 MB, so it gets less. */
 const PEER_BYTES = 32_000_000;
 const PEER_SHOWN_BYTES = (PEER_BYTES / LINE_BYTES) * (LINE_BYTES + 1);
-/** Part of the parser's own rate that is reached at least. */
+/** Part of the rate that parser and PTY reach side by side, without anything between them, that is reached at least. */
 const RATE_MIN = 0.8;
+/** Times the parser's own processor time that the page's thread takes for the same bytes, at most. */
+const WORK_MAX = 1.25;
 /** Memory may grow so much over the gigabyte, in MiB: caches and allocators settle. */
 const GROWTH_MIB_MAX = 16;
 
@@ -26,15 +31,16 @@ export async function bulk(stage: Stage): Promise<void> {
   await parser.goto(`${stage.theirs}/parser`);
   await parser.waitFor("a terminal", () => window.terminal !== undefined);
   for (const page of [theirs, parser]) await sameSize(ours, page);
-  const line = "x".repeat(LINE_BYTES - 1);
-  const program = (bytes: number) =>
-    `stty -echo; echo re''ady; while read _; do yes ${line} | head -c ${bytes}; done`;
+  const output = (bytes: number) => `yes ${"x".repeat(LINE_BYTES - 1)} | head -c ${bytes}`;
+  const program = (bytes: number) => `stty -echo; echo re''ady; while read _; do ${output(bytes)}; done`;
   await typeUntil(ours, program(ROUND_BYTES), "ready");
   await typeUntil(theirs, program(PEER_BYTES), "ready");
 
   const shown = new Samples("clamshell: a shell's output");
-  const fed = new Samples("xterm.js alone, fed in the page");
+  const side = new Samples("xterm.js fed in the page, a PTY beside it");
+  const fed = new Samples("xterm.js fed in the page, nothing beside");
   const peer = new Samples("terminado: a shell's output");
+  const [ourWork, parserWork] = [new Samples("clamshell"), new Samples("xterm.js fed in the page")];
   const server: number[] = [];
   const heap: number[] = [];
   const note = async () => {
@@ -47,16 +53,26 @@ export async function bulk(stage: Stage): Promise<void> {
   const cpu = await stage.server.cpu();
   const stop = watchLargest(() => stage.server.pss());
   for (let round = 0; round < ROUNDS; round += 1) {
+    const [ourStart, parserStart] = [await ours.cpu(), await parser.cpu()];
     shown.add(await flood(ours, SHOWN_BYTES));
+    ourWork.add(((await ours.cpu()) - ourStart) / (SHOWN_BYTES / 1e9));
+    side.add(await sideBySide(stage, parser, output(ROUND_BYTES)));
+    parserWork.add(((await parser.cpu()) - parserStart) / (SHOWN_BYTES / 1e9));
     fed.add(await feed(parser, SHOWN_BYTES / 2));
     peer.add(await flood(theirs, PEER_SHOWN_BYTES));
     await note();
   }
   const largest = await stop();
   const used = (await stage.server.cpu()) - cpu;
-  report("output shown in Chromium", "MB/s", [shown, fed, peer]);
-  const ratio = shown.percentile(50) / fed.percentile(50);
-  goal(`at least ${RATE_MIN} of the parser's own rate: ${ratio.toFixed(2)}`, ratio >= RATE_MIN);
+  report("output shown in Chromium", "MB/s", [shown, side, fed, peer]);
+  report("of which: processor time of the page's thread", "s/GB", [ourWork, parserWork]);
+  const rate = shown.percentile(50) / side.percentile(50);
+  goal(`at least ${RATE_MIN} of parser and PTY side by side: ${rate.toFixed(2)}`, rate >= RATE_MIN);
+  const work = ourWork.percentile(50) / parserWork.percentile(50);
+  goal(
+    `the page's thread works at most ${WORK_MAX} times the parser's own work: ${work.toFixed(2)}`,
+    work <= WORK_MAX,
+  );
   const total = (ROUNDS * SHOWN_BYTES) / 1e9;
   say(
     `all ${total.toFixed(3)} GB counted to the byte; whole group ${((performance.now() - started) / 1000).toFixed(0)} s`,
@@ -101,6 +117,16 @@ async function flood(page: Tab, bytes: number): Promise<number> {
   const { rate, surplus } = await counting;
   if (surplus !== 0) throw new Error(`${surplus} bytes too many`);
   return rate;
+}
+
+/**
+ * What this machine can do at most: the page parses bytes of its own, while the program writes as many into a PTY
+ * from which somebody reads and throws away. Gives MB/s until both are done.
+ */
+async function sideBySide(stage: Stage, page: Tab, line: string): Promise<number> {
+  const start = performance.now();
+  await Promise.all([feed(page, SHOWN_BYTES), run(stage.python, [stage.drain, line])]);
+  return SHOWN_BYTES / 1e6 / ((performance.now() - start) / 1000);
 }
 
 /** Gives the same bytes to a terminal without any network; gives MB/s. */

@@ -16,6 +16,9 @@ export interface Stage {
   readonly ours: string;
   /** Address of the peer. */
   readonly theirs: string;
+  /** An interpreter, and its script that empties a PTY. */
+  readonly python: string;
+  readonly drain: string;
   /** Cookies of a signed-in browser. */
   readonly login: readonly Cookie[];
   end(): Promise<void>;
@@ -54,7 +57,17 @@ export async function setUp(program: string, clients: string): Promise<Stage> {
     await tab.waitFor("the menu", () => document.querySelector("nav") !== null);
     const login = await tab.cookies();
     await tab.close();
-    return { browser, server, peer, ours, theirs: `http://127.0.0.1:${port}`, login, end };
+    return {
+      browser,
+      server,
+      peer,
+      ours,
+      theirs: `http://127.0.0.1:${port}`,
+      python,
+      drain: here("./drain.py"),
+      login,
+      end,
+    };
   } catch (error) {
     await end();
     throw error;

@@ -6,9 +6,12 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { renderer } from "../components/preferences";
+import { keepPace, Load } from "./pace";
 import { ReplyGate } from "./replies";
 import { cleanTitle, type Link, parseClipboard, safeLink } from "./sanitize";
 import { FONT_FAMILY, themeOf } from "./theme";
+
+keepPace(window);
 
 /** Lines above the screen that are kept. */
 const SCROLLBACK_LINES = 10_000;
@@ -49,6 +52,7 @@ export class Screen {
   readonly terminal: Terminal;
   readonly #fit = new FitAddon();
   readonly #gate = new ReplyGate();
+  readonly #load = new Load();
   readonly #encoder = new TextEncoder();
   #search: SearchAddon | undefined;
   #look: Look;
@@ -103,7 +107,9 @@ export class Screen {
   /** Shows bytes; `done` is called when they are parsed. */
   write(bytes: Uint8Array, replay: boolean, done: () => void): void {
     this.#gate.written(replay);
+    const parsed = this.#load.add(bytes.length);
     this.terminal.write(bytes, () => {
+      parsed();
       this.#gate.parsed();
       done();
     });
@@ -210,6 +216,7 @@ export class Screen {
   }
 
   dispose(): void {
+    this.#load.end();
     this.terminal.dispose();
   }
 
