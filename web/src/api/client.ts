@@ -6,6 +6,13 @@
 /** Where the extension API is. */
 export const API = "/clamshell/v1";
 
+/** A value of a call that breaks a rule. */
+export interface FieldError {
+  /** Path of the member, such as `networkConfiguration.networkMode`. */
+  readonly name: string;
+  readonly message: string;
+}
+
 /** An answer that is not what was asked for. */
 export class ApiError extends Error {
   constructor(
@@ -18,6 +25,8 @@ export class ApiError extends Error {
     readonly retryAfter?: number,
     /** Id of the request, which the server's log has as well. */
     readonly requestId?: string,
+    /** Which values break which rules, if the server said so. */
+    readonly fields: readonly FieldError[] = [],
   ) {
     super(message);
     this.name = "ApiError";
@@ -80,12 +89,22 @@ async function toError(response: Response): Promise<ApiError> {
   const retryAfter = Number.isFinite(wait) && wait > 0 ? wait : undefined;
   const requestId = response.headers.get("x-amzn-RequestId") ?? undefined;
   let message = response.statusText;
+  let fields: readonly FieldError[] = [];
   try {
-    const body = (await response.json()) as { message?: unknown; Message?: unknown };
+    const body = (await response.json()) as { message?: unknown; Message?: unknown; fieldList?: unknown };
+    fields = fieldErrors(body.fieldList);
     const said = body.message ?? body.Message;
     if (typeof said === "string" && said !== "") message = said;
   } catch {
     // Not JSON: the status says enough.
   }
-  return new ApiError(response.status, code, message || `Status ${response.status}`, retryAfter, requestId);
+  const text = message || `Status ${response.status}`;
+  return new ApiError(response.status, code, text, retryAfter, requestId, fields);
+}
+
+function fieldErrors(list: unknown): readonly FieldError[] {
+  if (!Array.isArray(list)) return [];
+  return (list as Partial<FieldError>[]).flatMap(({ name, message }) =>
+    typeof name === "string" && typeof message === "string" ? [{ name, message }] : [],
+  );
 }

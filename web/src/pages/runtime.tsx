@@ -26,6 +26,7 @@ import { attempt } from "../components/toast";
 import { href, navigate } from "../router";
 import { EndpointTable } from "./endpoints";
 import { InvokeBox } from "./invoke/box";
+import { RuntimeTerminal } from "./runtime_terminal";
 import { statusTone } from "./runtimes";
 import { abilities } from "./views";
 
@@ -37,14 +38,6 @@ export function artifactText(artifact: RuntimeDetail["agentRuntimeArtifact"]): s
     return `${code.runtime}, ${code.entryPoint.join(" ")}${s3 === undefined ? "" : ` (s3://${s3.bucket}/${s3.prefix})`}`;
   }
   return artifact?.containerConfiguration?.containerUri ?? NOTHING;
-}
-
-/** A command as a person would type it. */
-export function commandText(words: readonly string[]): string {
-  const quoted = words.map((word) =>
-    /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`,
-  );
-  return printable(quoted.join(" "));
 }
 
 /** The view of one runtime. */
@@ -84,7 +77,9 @@ export function RuntimePage(props: { readonly me: SignedIn; readonly id: string 
   return (
     <>
       <PageHead title={runtime.agentRuntimeName} crumbs={crumbs}>
-        <Badge tone={statusTone(runtime.status)} text={runtime.status} />
+        <span role="status">
+          <Badge tone={statusTone(runtime.status)} text={runtime.status} />
+        </span>
         {me.features.includes("logs") && (
           <a class="button" href={href(["logs", runtime.agentRuntimeName, "DEFAULT"])}>
             Logs
@@ -113,7 +108,7 @@ export function RuntimePage(props: { readonly me: SignedIn; readonly id: string 
       )}
       <div class="grid">
         <About runtime={runtime} />
-        <Details runtime={runtime} />
+        <Details runtime={runtime} administer={can.administer} />
       </div>
       <h2>Endpoints</h2>
       {endpoints.failure !== null ? (
@@ -202,7 +197,7 @@ function About(props: { readonly runtime: RuntimeDetail }) {
   );
 }
 
-function Details(props: { readonly runtime: RuntimeDetail }) {
+function Details(props: { readonly runtime: RuntimeDetail; readonly administer: boolean }) {
   const { runtime } = props;
   const terminal = useLoad(
     async (signal): Promise<TerminalSettings | null> => {
@@ -216,25 +211,15 @@ function Details(props: { readonly runtime: RuntimeDetail }) {
     },
     [runtime.agentRuntimeId],
   );
-  const settings = terminal.value;
   const mounts = runtime.filesystemConfigurations ?? [];
   return (
     <section class="card" aria-label="Terminal and environment">
-      <h2>Terminal</h2>
-      {settings ? (
-        <Facts
-          of={[
-            ["Starts", <code key="command">{commandText(settings.command)}</code>],
-            ["Secrets", settings.secrets?.join(", ")],
-            ["Folder", settings.workingDirectory],
-          ]}
-        />
-      ) : (
-        <>
-          <p class="muted">A new terminal starts a login shell. To start an agent instead:</p>
-          <pre>clamshell runtime terminal {runtime.agentRuntimeName} --command 'exec claude'</pre>
-        </>
-      )}
+      <RuntimeTerminal
+        runtime={runtime}
+        settings={terminal.value}
+        administer={props.administer}
+        onChanged={terminal.reload}
+      />
       <h2 class="later">Environment</h2>
       <Pairs of={runtime.environmentVariables ?? {}} />
       {mounts.length > 0 && (

@@ -1,4 +1,5 @@
 /** Runtimes, live: all of them, or one with its versions, endpoints and a box to invoke it. */
+import { useState } from "preact/hooks";
 import { runtimes, useTopics } from "../api/events";
 import type { SignedIn } from "../api/me";
 import { runtimeHref } from "../api/runtimes";
@@ -10,6 +11,7 @@ import { printable } from "../components/printable";
 import { type Column, matches, TableView } from "../components/table";
 import { href, route } from "../router";
 import { RuntimePage } from "./runtime";
+import { NewRuntimeDialog } from "./runtime_new";
 import { abilities } from "./views";
 
 /** The color of a state of a runtime or endpoint. */
@@ -57,11 +59,19 @@ export default function Runtimes(props: { readonly me: SignedIn }) {
 
 function RuntimeList(props: { readonly me: SignedIn }) {
   const { features, role } = props.me;
-  const { operate } = abilities(role);
+  const { operate, administer } = abilities(role);
+  const [making, setMaking] = useState(false);
   const all = runtimes.value;
   return (
     <>
-      <PageHead title="Runtimes" />
+      <PageHead title="Runtimes">
+        {administer && (
+          <button type="button" class="primary" onClick={() => setMaking(true)}>
+            New runtime
+          </button>
+        )}
+      </PageHead>
+      {making && <NewRuntimeDialog me={props.me} onClose={() => setMaking(false)} />}
       <TableView
         of={all && [...all.values()]}
         noun="runtime"
