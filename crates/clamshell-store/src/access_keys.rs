@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     MasterKey, OpenSecretError, SealError, Secret, Store, StoreError,
+    error::from_database,
     row::{Columns, stored_ms},
 };
 
@@ -29,6 +30,8 @@ pub enum InsertAccessKeyError {
     Store(#[from] StoreError),
 }
 
+from_database!(InsertAccessKeyError);
+
 /// An access key was not changed.
 #[derive(Debug, Error)]
 pub enum ChangeAccessKeyError {
@@ -49,6 +52,8 @@ pub enum ChangeAccessKeyError {
     Store(#[from] StoreError),
 }
 
+from_database!(ChangeAccessKeyError);
+
 /// The secret of an access key cannot be had.
 #[derive(Debug, Error)]
 pub enum AccessKeySecretError {
@@ -65,6 +70,8 @@ pub enum AccessKeySecretError {
     #[error("access key cannot be read")]
     Store(#[from] StoreError),
 }
+
+from_database!(AccessKeySecretError);
 
 impl Store {
     /// Adds a key and its secret.
@@ -90,12 +97,11 @@ impl Store {
         .bind(stored_ms(key.created_at_ms))
         .bind(key.last_used_at_ms.map(stored_ms))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if inserted.rows_affected() == 0 {
             return Err(InsertAccessKeyError::AlreadyExists { access_key_id: key.access_key_id.clone() });
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -114,8 +120,7 @@ impl Store {
         )
         .bind(access_key_id.as_str())
         .fetch_optional(&self.readers)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         let Some(row) = row else { return Ok(None) };
         let sealed = Columns::new(TABLE, &row).bytes("secret")?;
         let secret = master_key.open(&context(access_key_id), &sealed).map_err(|source| {
@@ -156,12 +161,11 @@ impl Store {
             .bind(status_number(status))
             .bind(access_key_id.as_str())
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         if updated.rows_affected() == 0 {
             return Err(ChangeAccessKeyError::NotFound { access_key_id: access_key_id.clone() });
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -179,12 +183,11 @@ impl Store {
         let removed = sqlx::query("DELETE FROM access_keys WHERE access_key_id = $1")
             .bind(access_key_id.as_str())
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         if removed.rows_affected() == 0 {
             return Err(ChangeAccessKeyError::NotFound { access_key_id: access_key_id.clone() });
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -232,8 +235,7 @@ async fn refuse_last_active(
         sqlx::query("SELECT access_key_id FROM access_keys WHERE status = $1 ORDER BY access_key_id LIMIT 2")
             .bind(status_number(AccessKeyStatus::Active))
             .fetch_all(&mut **tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
     match active.as_slice() {
         [only] if Columns::new(TABLE, only).id::<AccessKeyId>("access_key_id")? == *access_key_id => {
             Err(ChangeAccessKeyError::LastActive { access_key_id: access_key_id.clone() })

@@ -48,3 +48,15 @@ pub enum StoreError {
         source: serde_json::Error,
     },
 }
+
+/// What the database says about an operation with an error of its own is the failure of the store there, too.
+macro_rules! from_database {
+    ($error:ident) => {
+        impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                Self::Store(error.into())
+            }
+        }
+    };
+}
+pub(crate) use from_database;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     MasterKey, Store, StoreError, console_users,
+    error::from_database,
     row::{Columns, stored_ms},
 };
 
@@ -58,6 +59,8 @@ pub enum ChangePrincipalError {
     #[error("user or role cannot be stored")]
     Store(#[from] StoreError),
 }
+
+from_database!(ChangePrincipalError);
 
 /// Inline policies of one principal: all of them are evaluated for each of its calls.
 pub const POLICIES_MAX: usize = 10;
@@ -156,8 +159,7 @@ impl Store {
         .bind(record.description.as_str())
         .bind(stored_ms(record.created_at_ms))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if inserted.rows_affected() == 0 {
             return Err(ChangePrincipalError::AlreadyExists);
         }
@@ -172,10 +174,9 @@ impl Store {
             .bind(policy.as_str())
             .bind(stored_ms(record.created_at_ms))
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }
@@ -194,8 +195,7 @@ impl Store {
             let key = sqlx::query("SELECT 1 FROM access_keys WHERE user_name = $1 LIMIT 1")
                 .bind(name)
                 .fetch_optional(&mut *tx)
-                .await
-                .map_err(StoreError::from)?;
+                .await?;
             if key.is_some() {
                 return Err(ChangePrincipalError::HasKeys);
             }
@@ -204,15 +204,14 @@ impl Store {
             .bind(number(kind))
             .bind(name)
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         if removed.rows_affected() == 0 {
             return Err(ChangePrincipalError::NotFound);
         }
         if kind == PrincipalKind::User {
             console_users::forget(&mut tx, name).await?;
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }
@@ -234,8 +233,7 @@ impl Store {
             .bind(number(kind))
             .bind(name)
             .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         if known.is_none() {
             return Err(ChangePrincipalError::NotFound);
         }
@@ -246,8 +244,7 @@ impl Store {
         .bind(name)
         .bind(policy_name)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if others.len() >= POLICIES_MAX {
             return Err(ChangePrincipalError::TooManyPolicies);
         }
@@ -262,9 +259,8 @@ impl Store {
         .bind(policy)
         .bind(stored_ms(now_ms))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
-        tx.commit().await.map_err(StoreError::from)?;
+        .await?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }
@@ -287,12 +283,11 @@ impl Store {
         .bind(name)
         .bind(policy_name)
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if removed.rows_affected() == 0 {
             return Err(ChangePrincipalError::NotFound);
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     InsertRuntimeError, Receipt, Store, StoreError,
+    error::from_database,
     row::{Columns, stored_ms},
     runtimes::{insert, spec_json, status_number, status_of},
 };
@@ -25,11 +26,7 @@ pub enum ChangeRuntimeError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for ChangeRuntimeError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
+from_database!(ChangeRuntimeError);
 
 /// A change of a runtime that was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +64,7 @@ impl Store {
         insert(&mut tx, runtime, ResourceStatus::Creating).await?;
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     Store, StoreError,
+    error::from_database,
     row::{Columns, stored_json, stored_ms},
 };
 
@@ -53,6 +54,8 @@ pub enum InsertRuntimeError {
     #[error("runtime cannot be stored")]
     Store(#[from] StoreError),
 }
+
+from_database!(InsertRuntimeError);
 
 /// The JSON of a version. Only ever add fields, with a default.
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,7 +117,7 @@ impl Store {
         }
         let mut tx = self.write().await?;
         insert(&mut tx, runtime, ResourceStatus::Ready).await?;
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         self.changed();
         Ok(())
     }
@@ -261,8 +264,7 @@ pub(crate) async fn insert(
     .bind(runtime.name.as_str())
     .bind(created_at_ms)
     .execute(&mut **tx)
-    .await
-    .map_err(StoreError::from)?;
+    .await?;
     if inserted.rows_affected() == 0 {
         return Err(InsertRuntimeError::NameTaken { name: runtime.name.clone() });
     }
@@ -275,8 +277,7 @@ pub(crate) async fn insert(
     .bind(created_at_ms)
     .bind(status_number(status))
     .execute(&mut **tx)
-    .await
-    .map_err(StoreError::from)?;
+    .await?;
     sqlx::query(
         "INSERT INTO endpoints (runtime_id, name, version, target_version, created_at_ms, updated_at_ms, status) \
          VALUES ($1, $2, 1, 1, $3, $3, $4)",
@@ -286,8 +287,7 @@ pub(crate) async fn insert(
     .bind(created_at_ms)
     .bind(status_number(status))
     .execute(&mut **tx)
-    .await
-    .map_err(StoreError::from)?;
+    .await?;
     Ok(())
 }
 

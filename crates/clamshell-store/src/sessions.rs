@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     Store, StoreError,
+    error::from_database,
     row::{Columns, stored_ms},
 };
 
@@ -28,6 +29,8 @@ pub enum CreateSessionError {
     Store(#[from] StoreError),
 }
 
+from_database!(CreateSessionError);
+
 /// A session was not updated.
 #[derive(Debug, Error)]
 pub enum UpdateSessionError {
@@ -38,6 +41,8 @@ pub enum UpdateSessionError {
     #[error("session cannot be stored")]
     Store(#[from] StoreError),
 }
+
+from_database!(UpdateSessionError);
 
 /// Which sessions to list; `None` is any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,12 +134,11 @@ impl Store {
         .bind(row.driver)
         .bind(stored_ms(row.now_ms))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if inserted.rows_affected() == 0 {
             return Err(CreateSessionError::AlreadyExists);
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(id_range)
     }
 
@@ -204,12 +208,11 @@ impl Store {
         .bind(record.storage_id.as_str())
         .bind(i64::from(record.id_range))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if updated.rows_affected() == 0 {
             return Err(UpdateSessionError::NotFound);
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(())
     }
 
@@ -268,8 +271,7 @@ async fn free_id_range(tx: &mut sqlx::Transaction<'_, sqlx::Any>) -> Result<u32,
          ORDER BY a.id_range LIMIT 1) AS after_first_run LIMIT 1",
     )
     .fetch_one(&mut **tx)
-    .await
-    .map_err(StoreError::from)?;
+    .await?;
     let id_range: u32 = Columns::new(TABLE, &lowest_free).number("id_range")?;
     if id_range >= IdRange::RANGES {
         return Err(CreateSessionError::RangesExhausted { ranges_max: IdRange::RANGES });

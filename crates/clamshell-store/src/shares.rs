@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     Store, StoreError,
+    error::from_database,
     row::{Columns, stored_ms},
 };
 
@@ -53,6 +54,8 @@ pub enum InsertShareError {
     #[error("share link cannot be stored")]
     Store(#[from] StoreError),
 }
+
+from_database!(InsertShareError);
 
 macro_rules! select {
     ($rest:literal) => {
@@ -138,8 +141,7 @@ impl Store {
         .bind(share.shell_id.as_str())
         .bind(stored_ms(share.created_at_ms))
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if Columns::new(SHARES, &row).number::<usize>("shares")? >= SHARES_MAX {
             return Err(InsertShareError::TooMany);
         }
@@ -158,9 +160,8 @@ impl Store {
         .bind(stored_ms(share.created_at_ms))
         .bind(stored_ms(share.expires_at_ms))
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
-        tx.commit().await.map_err(StoreError::from)?;
+        .await?;
+        tx.commit().await?;
         Ok(())
     }
 

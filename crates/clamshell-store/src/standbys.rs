@@ -82,8 +82,7 @@ impl Store {
                 .bind(key.endpoint.as_str())
                 .bind(key.session_id.as_str())
                 .fetch_optional(&mut *tx)
-                .await
-                .map_err(StoreError::from)?;
+                .await?;
         if taken.is_some() {
             return Err(CreateSessionError::AlreadyExists);
         }
@@ -98,12 +97,11 @@ impl Store {
         .bind(standby.storage_id.as_str())
         .bind(key.runtime_id.as_str())
         .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         if claimed.rows_affected() == 0 {
             return Err(CreateSessionError::Store(StoreError::from(sqlx::Error::RowNotFound)));
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(SessionRecord {
             key: key.clone(),
             storage_id: standby.storage_id.clone(),
@@ -153,12 +151,11 @@ impl Store {
         let removed = sqlx::query("DELETE FROM sessions WHERE storage_id = $1 AND endpoint = ''")
             .bind(storage_id.as_str())
             .execute(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         if removed.rows_affected() == 0 {
             return Err(UpdateSessionError::NotFound);
         }
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(())
     }
 }

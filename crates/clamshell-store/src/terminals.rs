@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::{
     MasterKey, OpenSecretError, SealError, Secret, Store, StoreError,
+    error::from_database,
     row::{Columns, stored_json, stored_ms},
 };
 
@@ -52,6 +53,8 @@ pub enum TerminalSecretError {
     Store(#[from] StoreError),
 }
 
+from_database!(TerminalSecretError);
+
 impl Store {
     /// Keeps a secret in place of the one of this name.
     ///
@@ -69,8 +72,7 @@ impl Store {
         let others = sqlx::query("SELECT COUNT(*) AS others FROM terminal_secrets WHERE name <> $1")
             .bind(name)
             .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         let others: usize = Columns::new(SECRETS, &others).number("others")?;
         if others >= TERMINAL_SECRETS_MAX {
             return Err(TerminalSecretError::TooMany);
@@ -84,10 +86,9 @@ impl Store {
         .bind(sealed)
         .bind(stored_ms(now_ms))
         .fetch_one(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        .await?;
         let kept = terminal_secret(&row)?;
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         Ok(kept)
     }
 
@@ -115,8 +116,7 @@ impl Store {
         let row = sqlx::query("SELECT secret FROM terminal_secrets WHERE name = $1")
             .bind(name)
             .fetch_optional(&self.readers)
-            .await
-            .map_err(StoreError::from)?;
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let sealed = Columns::new(SECRETS, &row).bytes("secret")?;
         let opened = master_key.open(&context(name), &sealed);
