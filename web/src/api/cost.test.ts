@@ -13,7 +13,7 @@ it("says a cost with its currency, or that it is not known", () => {
 });
 
 it("says what was used, and why that is not known", () => {
-  expect(usedText({ cpuSeconds: 1.25, memoryGbSeconds: 3 })).toBe("1.3s CPU, 3.0 GB s memory");
+  expect(usedText({ cpuSeconds: 1.25, memoryGbSeconds: 3 })).toBe("1.3s CPU, 3.000 GB s memory");
   expect(usedText({ cpuSeconds: 65, memoryGbSeconds: null })).toBe("1m 05s CPU, – GB s memory");
   expect(usageNotes({ notes: ["a", "b"] })).toBe("a; b");
   expect(usageNotes({ notes: [] })).toBeUndefined();

@@ -23,7 +23,8 @@ export function usageNotes(usage: Usage | undefined): string | undefined {
 export function usedText(usage: Usage | undefined): string {
   const [cpu, memory] = [usage?.cpuSeconds, usage?.memoryGbSeconds];
   const cpuText = cpu == null ? NOTHING : cpu < 60 ? `${cpu.toFixed(1)}s` : duration(cpu * 1000);
-  return `${cpuText} CPU, ${memory == null ? NOTHING : memory.toFixed(1)} GB s memory`;
+  const memoryText = memory == null ? NOTHING : memory.toFixed(memory < 10 ? 3 : 1);
+  return `${cpuText} CPU, ${memoryText} GB s memory`;
 }
 
 /** What sessions are sorted by: those whose cost is not known come last. */

@@ -98,7 +98,7 @@ export function NewRuntimeDialog(props: { readonly me: SignedIn; readonly onClos
   };
   const shared = { problem };
   return (
-    <Dialog title="New runtime" wide onClose={onClose}>
+    <Dialog title="New runtime" onClose={onClose}>
       <Form action="Create runtime" problem={problem} onCancel={onClose} onSubmit={create}>
         <Field
           {...shared}

@@ -125,7 +125,7 @@ function EditTerminal(props: {
     if (sure && (await attempt(() => removeTerminal(id), "New terminals start the login shell"))) onChanged();
   };
   return (
-    <Dialog title="What new terminals start" wide onClose={onClose}>
+    <Dialog title="What new terminals start" onClose={onClose}>
       <Form
         action="Save"
         problem={problem}

@@ -176,7 +176,7 @@ function Use(props: { readonly session: Session; readonly samples: Samples }) {
           ["Disk", diskFacts],
           ["Used in all", usedText(usage)],
           ["Cost", costText(usage)],
-          ["Of these", usageNotes(usage)],
+          ["Note", usageNotes(usage)],
         ]}
       />
       {history.length > 1 && (

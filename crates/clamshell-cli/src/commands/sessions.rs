@@ -258,7 +258,7 @@ fn sums(usage: &Value) -> [(&'static str, String); 4] {
         ("CPU in all", seconds("cpuSeconds", "s")),
         ("memory in all", seconds("memoryGbSeconds", "GB s")),
         ("cost so far", cost(usage)),
-        ("of these", notes.join("; ")),
+        ("note", notes.join("; ")),
     ]
 }
 
