@@ -124,6 +124,11 @@ function Recording(props: { readonly path: readonly string[] }) {
   );
 }
 
+/** Why a recording is not played here. */
+function tooLarge(): string {
+  return `The recording is larger than ${bytes(CAST_BYTES_MAX)}: download it to play it`;
+}
+
 /** Loads the recording as it is now; a running shell's later output is loaded on demand. */
 function Played(props: { readonly shell: Shell }) {
   const [cast, setCast] = useState<Cast | null>(null);
@@ -132,9 +137,14 @@ function Played(props: { readonly shell: Shell }) {
   const [round, setRound] = useState(0);
   const path = exportPath(props.shell);
   useEffect(() => {
+    // In a recording each byte of output takes one or more: there is no need to try.
+    if (props.shell.endOffset - props.shell.startOffset > CAST_BYTES_MAX) {
+      setFailure(tooLarge());
+      return;
+    }
     const stop = new AbortController();
     setFailure(null);
-    fetchText(path, CAST_BYTES_MAX, setLoaded, stop.signal).then(
+    fetchText(path, setLoaded, stop.signal).then(
       (text) => {
         const found = parseCast(text);
         if (found === null) setFailure("The server sent no recording");
@@ -166,10 +176,9 @@ function Played(props: { readonly shell: Shell }) {
   );
 }
 
-/** Gets a text of at most so many bytes. */
+/** Gets the text of a recording. */
 async function fetchText(
   path: string,
-  most: number,
   onProgress: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<string> {
@@ -182,9 +191,9 @@ async function fetchText(
     const { done, value } = await reader.read();
     if (done) return text + decoder.decode();
     total += value.byteLength;
-    if (total > most) {
+    if (total > CAST_BYTES_MAX) {
       await reader.cancel();
-      throw new Error(`The recording is larger than ${bytes(most)}: download it to play it`);
+      throw new Error(tooLarge());
     }
     onProgress(total);
     text += decoder.decode(value, { stream: true });
