@@ -120,9 +120,14 @@ describe.skipIf(lacks)("oidc", () => {
     provider.onCallback = (url) => url.searchParams.set("state", "A".repeat(43));
     await signIn(page);
     await isRefused(page, NOT_BEGUN);
-    provider.onCallback = (url) => url.searchParams.set("iss", "https://other.example");
-    await goToProvider(page, origin);
-    await isRefused(page, NOT_BEGUN);
+    for (const change of [
+      (url: URL) => url.searchParams.set("iss", "https://other.example"),
+      (url: URL) => url.searchParams.delete("iss"),
+    ]) {
+      provider.onCallback = change;
+      await goToProvider(page, origin);
+      await isRefused(page, NOT_BEGUN);
+    }
     provider.reset();
     provider.onAsk = (url) => url.searchParams.set("nonce", "A".repeat(43));
     await goToProvider(page, origin);

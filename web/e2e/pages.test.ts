@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { BrowserContext, Page } from "playwright-core";
 import { beforeAll, describe, expect, test } from "vitest";
 import { CLIENTS, LACKING, REPOSITORY, skipped } from "./lacking";
+import { Api } from "./server";
 import { useStage } from "./stage";
 import { Terminal } from "./terminal";
 
@@ -26,6 +27,8 @@ const VIEWS: readonly { readonly path: string; readonly detail?: string }[] = [
   { path: "unheard-of" },
 ];
 
+const PASSWORD = "correct horse battery staple";
+
 const LOOKS = [
   { name: "dark", colorScheme: "dark", viewport: { width: 1280, height: 800 } },
   { name: "light", colorScheme: "light", viewport: { width: 1280, height: 800 } },
@@ -46,6 +49,7 @@ describe.skipIf(LACKING)("pages", () => {
   const stage = useStage();
   let session: string;
   let shell: string;
+  let ann: Api;
 
   beforeAll(async () => {
     mkdirSync(PICTURES, { recursive: true });
@@ -57,7 +61,8 @@ describe.skipIf(LACKING)("pages", () => {
     );
     await api.call("PUT", `/sessions/${session}/shells/${shell}/title`, { title: "Build of main" });
     server.run("runtime", "create", "reviewer", "--image", "host", "--description", "Looks at changes");
-    server.addUser("ann", "operator", "correct horse battery staple");
+    server.addUser("ann", "operator", PASSWORD);
+    ann = await Api.login(server.origin, { userName: "ann", password: PASSWORD });
     await api.call("POST", "/keys", { userName: "ann", existingUser: true });
     await context.close();
   });
@@ -102,6 +107,18 @@ describe.skipIf(LACKING)("pages", () => {
       await login.locator(".login-card").waitFor();
       await login.screenshot({ path: join(PICTURES, `login-${look.name}.png`) });
       findings.push(...(await audit(login, "login")));
+      // The one that asks before it signs in, where somebody is signed in and where nobody is.
+      const { page: anns } = await stage.window(ann, look.viewport);
+      await anns.emulateMedia({ colorScheme: look.colorScheme });
+      for (const [name, shown] of [
+        ["link", login],
+        ["link-other", anns],
+      ] as const) {
+        await shown.goto(`${server.origin}/console/login#link=${server.linkToken()}`);
+        await shown.getByRole("button", { name: "Sign in as root with this link" }).waitFor();
+        await shown.screenshot({ path: join(PICTURES, `${name}-${look.name}.png`) });
+        findings.push(...(await audit(shown, name)));
+      }
       await stranger.close();
       expect({ findings, complaints }).toEqual({ findings: [], complaints: [] });
     });

@@ -55,6 +55,7 @@ async function lookAtAll(browser: Browser, url: URL, folder: string): Promise<nu
   const first = await browser.newContext();
   const page = await first.newPage();
   await page.goto(url.href);
+  if (url.hash !== "") await page.getByRole("button", { name: "with this link" }).click();
   // The first view shows that the login was taken.
   await page.getByRole("navigation", { name: "Views" }).waitFor({ state: "attached", timeout: 20_000 });
   const state = await first.storageState();

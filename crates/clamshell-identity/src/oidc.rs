@@ -103,6 +103,8 @@ struct Endpoints {
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
     #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+    #[serde(default)]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
@@ -207,15 +209,21 @@ impl OidcClient {
         Ok(format!("{url}{mark}{query}"))
     }
 
-    /// Checks that the browser came back from where it was sent: `state`, and the issuer where the provider names itself
-    /// (RFC 9207).
+    /// Checks that the browser came back from where it was sent: `state`, and the issuer where the provider names itself, which
+    /// it must if it says that it does (RFC 9207, 2.4).
     ///
     /// # Errors
-    /// [`OidcError::State`].
-    pub fn came_back(&self, flow: &Flow, state: &str, issuer: Option<&str>) -> Result<(), OidcError> {
+    /// [`OidcError::State`], and as [`OidcClient::begin`].
+    pub async fn came_back(&self, flow: &Flow, state: &str, issuer: Option<&str>) -> Result<(), OidcError> {
         let same = verify_slices_are_equal(flow.state.as_bytes(), state.as_bytes()).is_ok();
-        let own = issuer.is_none_or(|issuer| issuer.trim_end_matches('/') == self.issuer);
-        if same && own { Ok(()) } else { Err(OidcError::State) }
+        if !same {
+            return Err(OidcError::State);
+        }
+        let own = match issuer {
+            Some(issuer) => issuer.trim_end_matches('/') == self.issuer,
+            None => !self.endpoints().await?.authorization_response_iss_parameter_supported,
+        };
+        if own { Ok(()) } else { Err(OidcError::State) }
     }
 
     /// Exchanges the code for an ID token and checks that: signature, issuer, audience, party, times and nonce. Where the ID
@@ -439,6 +447,7 @@ mod tests {
                 authorization_endpoint: String::new(),
                 token_endpoint: String::new(),
                 userinfo_endpoint: None,
+                authorization_response_iss_parameter_supported: false,
                 token_endpoint_auth_methods_supported: methods,
             };
             assert_eq!(endpoints.takes_basic(), expect);

@@ -461,7 +461,7 @@ pub(super) fn source(parts: &Parts) -> std::net::IpAddr {
     peer.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.address)
 }
 
-pub(super) fn locked_out(wait_ms: u64) -> ApiError {
+fn locked_out(wait_ms: u64) -> ApiError {
     ConsoleError::LockedOut { retry_after_s: wait_ms.div_ceil(1000).max(1) }.into()
 }
 

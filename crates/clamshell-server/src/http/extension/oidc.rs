@@ -82,11 +82,15 @@ pub(super) async fn callback(app: &Arc<App>, parts: &Parts) -> Result<Response<B
         ));
     };
     let client = client(app, policy).await?;
-    if client.came_back(&flow, state, find(&query, "iss")).is_err() {
-        return Ok(page(
-            StatusCode::FORBIDDEN,
-            "This sign-in was not begun here, or took too long. Try again.",
-        ));
+    match client.came_back(&flow, state, find(&query, "iss")).await {
+        Ok(()) => {}
+        Err(OidcError::State) => {
+            return Ok(page(
+                StatusCode::FORBIDDEN,
+                "This sign-in was not begun here, or took too long. Try again.",
+            ));
+        }
+        Err(error) => return Ok(failed(&error)),
     }
     let mut response = arrive(app, parts, &site, &flow, find(&query, "code")).await?;
     // A flow ends here, also without a login.
@@ -108,7 +112,12 @@ async fn arrive(
     };
     let source = console::source(parts);
     // Nobody guesses a code; each is a call to the provider, which may grow tired of this server.
-    app.console.codes.take(source, app.now_ms()).map_err(console::locked_out)?;
+    if app.console.codes.take(source, app.now_ms()).is_err() {
+        return Ok(page(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many sign-ins have failed. Try again in a minute.",
+        ));
+    }
     let secret = secret(policy).await?;
     let wanted = policy.claims();
     let client = client(app, policy).await?;

@@ -178,6 +178,15 @@ async fn a_flow_belongs_to_the_browser_that_began_it() {
     refused("denied", &fixture.back(&denied, &cookie).await, 403, "did not sign you in");
     assert_eq!(fixture.back(&path, &cookie).await.status, 200);
     refused("a second time", &fixture.back(&path, &cookie).await, 403, "was not accepted");
+    // Codes that nobody gave out: this server does not tire the provider with them, and lets people in with passwords.
+    for _ in 1..30 {
+        refused("made up", &fixture.back(&path, &cookie).await, 403, "was not accepted");
+    }
+    refused("too often", &fixture.back(&path, &cookie).await, 429, "Too many sign-ins have failed");
+    super::set_password(server, "root").await;
+    super::login(server, &json!({ "userName": "root", "password": super::PASSWORD })).await;
+    fixture.clock.advance_s(2);
+    assert_eq!(fixture.sign_in(&json!({})).await.status, 200);
 
     // Another page sends nobody there, and no other name of this server is told to the provider.
     let start = Call::new("GET", format!("{CONSOLE}/oidc/start"));
