@@ -116,9 +116,10 @@ export class LiveTerminal {
     slot.replaceChildren(this.host);
     if (!this.#isOpen) {
       this.#isOpen = true;
+      // The connection is made while the terminal is; it is told the size when it stands.
+      this.socket.start();
       this.screen.open(this.host);
       this.screen.layOut();
-      this.socket.start();
     }
     this.#layOut();
     this.#show();

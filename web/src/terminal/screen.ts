@@ -15,6 +15,8 @@ keepPace(window);
 
 /** Lines above the screen that are kept. */
 const SCROLLBACK_LINES = 10_000;
+/** How long what nobody waits for is put off at most. */
+const IDLE_MS = 500;
 /** The smallest font that a screen of another size is shown with. */
 const FONT_SIZE_MIN = 5;
 /** Images: 4 megapixels each, 32 MB for all of one terminal. */
@@ -57,6 +59,7 @@ export class Screen {
   #search: SearchAddon | undefined;
   #look: Look;
   #host: HTMLElement | undefined;
+  #isFurnished = false;
   /** Size given by somebody else; `undefined` when the room decides. */
   #given: { cols: number; rows: number } | undefined;
 
@@ -100,8 +103,6 @@ export class Screen {
     // The keyboard of a phone: all signs, and nothing corrected or completed.
     this.terminal.textarea?.setAttribute("inputmode", "text");
     this.terminal.textarea?.setAttribute("autocomplete", "off");
-    void this.#loadWebgl();
-    void this.#loadImages();
   }
 
   /** Shows bytes; `done` is called when they are parsed. */
@@ -110,6 +111,7 @@ export class Screen {
     const parsed = this.#load.add(bytes.length);
     this.terminal.write(bytes, () => {
       parsed();
+      this.#furnish();
       this.#gate.parsed();
       done();
     });
@@ -230,6 +232,16 @@ export class Screen {
   }
 
   /** Draws with the graphics card where there is one, or as was chosen; when its context is lost, elements do. */
+  /** Brings the addons that can wait until there is something to see. */
+  #furnish(): void {
+    if (this.#isFurnished) return;
+    this.#isFurnished = true;
+    whenIdle(() => {
+      void this.#loadWebgl();
+      void this.#loadImages();
+    });
+  }
+
   async #loadWebgl(): Promise<void> {
     const chosen = renderer.value;
     if (chosen === "elements" || (chosen === "auto" && !hasGraphicsCard())) return;
@@ -267,6 +279,12 @@ export class Screen {
     else if (wish.kind === "refused") this.events.notice(`a program's clipboard was refused: ${wish.reason}`);
     return true;
   }
+}
+
+/** Does something when the page has nothing better to do. */
+function whenIdle(action: () => void): void {
+  if ("requestIdleCallback" in window) requestIdleCallback(action, { timeout: IDLE_MS });
+  else setTimeout(action, IDLE_MS);
 }
 
 /** Whether WebGL is drawn by hardware: drawn by the processor it is slower than elements. */

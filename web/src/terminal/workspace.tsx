@@ -143,7 +143,8 @@ function followKeyboardOfPhone(): (() => void) | undefined {
   };
   viewport.addEventListener("resize", follow);
   viewport.addEventListener("scroll", follow);
-  follow();
+  // To ask now would lay the page out before its terminals are in it.
+  requestAnimationFrame(follow);
   return () => {
     viewport.removeEventListener("resize", follow);
     viewport.removeEventListener("scroll", follow);
