@@ -79,6 +79,8 @@ export interface Shell {
   readonly shellId: string;
   readonly state: "Attached" | "Detached" | "Ended";
   readonly title?: string;
+  /** The server chose the title: nobody has named the shell. */
+  readonly isDefaultTitle?: boolean;
   readonly programTitle?: string;
   readonly pid?: number;
   readonly command: readonly string[];

@@ -20,6 +20,9 @@ export const panel = signal<"none" | "help" | "menu" | "share" | "find">("none")
 /** Names that people gave to shells since the page was loaded; events bring those of others. */
 export const givenNames = signal<ReadonlyMap<string, string>>(new Map());
 
+/** Names that the server gave to shells that nobody has named. */
+const defaultNames = signal<ReadonlyMap<string, string>>(new Map());
+
 /** Does what a key or a button says. */
 export function perform(action: Action): void {
   const pane = layouts.focusedPane(layout.value);
@@ -170,7 +173,7 @@ export async function rename(pane: Pane): Promise<void> {
     title: "Rename the shell",
     label: "Name, at most 100 characters",
     action: "Rename",
-    value: givenNames.value.get(pane.shell) ?? "",
+    value: givenNames.value.get(pane.shell) ?? defaultNames.value.get(pane.shell) ?? "",
   });
   const title = text === null ? "" : [...cleanTitle(text)].slice(0, 100).join("");
   if (title !== "" && (await attempt(() => renameShell(pane, title)))) learnName(pane.shell, title);
@@ -178,14 +181,16 @@ export async function rename(pane: Pane): Promise<void> {
 }
 
 /** Remembers the name that a shell has. */
-export function learnName(shell: string, title: string): void {
-  if (givenNames.value.get(shell) === title) return;
-  givenNames.value = new Map(givenNames.value).set(shell, title);
+export function learnName(shell: string, title: string, isDefault = false): void {
+  const names = isDefault ? defaultNames : givenNames;
+  if (names.value.get(shell) === title) return;
+  names.value = new Map(names.value).set(shell, title);
 }
 
-/** What a pane is called: by a person, by its program, or by its id. */
+/** What a pane is called: by a person, by its program, by the server, or by its id. */
 export function nameOf(pane: Pane): string {
-  return givenNames.value.get(pane.shell) || liveOf(pane).title.value || shortId(pane.shell);
+  const given = givenNames.value.get(pane.shell) || liveOf(pane).title.value;
+  return given || defaultNames.value.get(pane.shell) || shortId(pane.shell);
 }
 
 /** The beginning of an id, enough to tell a few apart. */

@@ -500,3 +500,45 @@ it("tells how much was dealt with, so that the server sends on", () => {
   // Of an older connection nothing counts.
   bench.machine.processed(bench.id - 1, 16 * 65_535);
 });
+
+it("goes on with its input where a server that counts says", () => {
+  const bench = new Bench({ writer: "me" });
+  const counted = (bytes: number, run = 0) => {
+    bench.take(bench.machine.opened(bench.id, bench.now));
+    bench.status({ shellId: "a", reconnected: true, offset: 100 });
+    bench.status({ shellId: "a", typed: bytes });
+    bench.status({ shellId: "a", run: { offset: run, end: 100, cols: 80, rows: 24 } });
+  };
+  counted(0);
+  bench.status({ shellId: "a", screen: { offset: 100, bytes: 0 } });
+  bench.did();
+  bench.input("abc");
+  bench.status({ shellId: "a", typed: 1 });
+  bench.pass(1000);
+  const sent = () =>
+    bench.effects
+      .splice(0)
+      .flatMap((effect) =>
+        effect.type === "send" && effect.bytes[0] === 0 ? [...effect.bytes.subarray(1)] : [],
+      )
+      .map((byte) => String.fromCharCode(byte))
+      .join("");
+  expect(sent()).toBe("abc");
+  // Killed and started again: it has passed on two of them, and the same program goes on.
+  bench.closed(1006);
+  bench.input("d");
+  bench.pass(20_000);
+  counted(2);
+  bench.pass(1000);
+  expect(sent()).toBe("cd");
+  // Another program gets nothing of what was typed for the one before.
+  bench.closed(1006);
+  bench.input("rm");
+  bench.pass(20_000);
+  counted(3, 7);
+  bench.pass(1000);
+  expect(sent()).toBe("");
+  bench.input("x");
+  bench.pass(1000);
+  expect(sent()).toBe("x");
+});

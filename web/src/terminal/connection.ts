@@ -63,6 +63,9 @@ export class Connection {
   #foreignSize = false;
   /** The terminal answers what programs ask. */
   #answers = false;
+  /** The server of this connection has said which program runs, and before that what it has of the input. */
+  #runTold = false;
+  #isCounted = false;
   #overflowTold = false;
   #hidden = false;
   #flow = new Flow();
@@ -317,6 +320,8 @@ export class Connection {
     this.#answerBy = undefined;
     this.#paintLeft = 0;
     this.#flow = new Flow();
+    this.#runTold = false;
+    this.#isCounted = false;
     const wish: Wish = {
       from: this.#offset === undefined ? "screen" : `offset:${this.#offset}`,
       access: this.options.access,
@@ -324,6 +329,7 @@ export class Connection {
       takeover: this.#takeover,
       window: WINDOW_BYTES,
       answers: "told",
+      writer: this.options.access === "write" ? this.options.writer : undefined,
     };
     const state: State = this.#wasConfirmed
       ? { name: "reconnecting", attempt: Math.max(1, this.#attempts), retryAt: undefined }
@@ -352,6 +358,8 @@ export class Connection {
         return [{ type: "size", cols: status.cols, rows: status.rows }];
       case "answers":
         return this.#setAnswers(status.answers);
+      case "typed":
+        return this.#typed(status.bytes, now);
       case "exited": {
         const reason = status.signal === undefined ? "" : `ended by signal ${status.signal}`;
         return this.#finish({ name: "ended", code: status.code, reason });
@@ -372,7 +380,7 @@ export class Connection {
       this.#renewing = false;
       this.#takeover = false;
       this.#replayEnd = 0;
-      this.#holdUntil = this.#input.bytes > 0 && this.#wasConfirmed ? now + RUN_NEWS_MS : now;
+      this.#holdUntil = now + RUN_NEWS_MS;
       if (!reconnected && this.#wasConfirmed) effects.push(...this.#otherProgram());
       this.#create = false;
       this.#wasConfirmed = true;
@@ -386,6 +394,8 @@ export class Connection {
 
   #run(run: Extract<Status, { kind: "run" }>, now: number): Effect[] {
     const effects: Effect[] = [];
+    if (!this.#isCounted) this.#input.forgetSent();
+    this.#runTold = true;
     if (this.#runOffset !== undefined && this.#runOffset !== run.offset)
       effects.push(...this.#otherProgram());
     this.#runOffset = run.offset;
@@ -402,6 +412,19 @@ export class Connection {
     if (answers === this.#answers) return [];
     this.#answers = answers;
     return [{ type: "answers", answers }];
+  }
+
+  /** A server that counts input says at first what it has, which comes before the news of the run, and then how it goes on. */
+  #typed(bytes: number, now: number): Effect[] {
+    if (this.#isCounted) {
+      this.#input.passed(bytes);
+      return [];
+    }
+    if (this.#runTold || now >= this.#holdUntil) return [];
+    this.#isCounted = true;
+    const doubt = this.#input.resume(bytes);
+    if (doubt === 0) return [];
+    return [{ type: "notice", text: `${doubt} bytes typed as the connection was lost may be missing` }];
   }
 
   #otherProgram(): Effect[] {

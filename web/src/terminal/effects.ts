@@ -18,6 +18,8 @@ export interface Wish {
   readonly window: number;
   /** The terminal answers what programs ask only while it is told to. */
   readonly answers: "told";
+  /** Name under which a server that counts input counts this terminal's; `undefined` for whoever types nothing. */
+  readonly writer?: string | undefined;
 }
 
 /** What the caller does. */
@@ -66,6 +68,8 @@ export interface Options {
   readonly takeover?: boolean;
   /** A number from 0 to 1. */
   readonly random: () => number;
+  /** Name of this terminal among all that type into the shell, for servers that count what each has typed. */
+  readonly writer?: string;
 }
 
 /** A state in words. */

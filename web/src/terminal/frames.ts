@@ -33,6 +33,8 @@ export type Status =
   | { readonly kind: "answers"; readonly answers: boolean }
   /** The next `bytes` bytes paint the screen as it was at `offset` and do not count. */
   | { readonly kind: "screen"; readonly offset: number; readonly bytes: number }
+  /** So many bytes of this terminal's input were taken; the first one of a connection says where to go on. */
+  | { readonly kind: "typed"; readonly bytes: number }
   | { readonly kind: "exited"; readonly code: number; readonly signal: number | undefined }
   | { readonly kind: "failed"; readonly message: string };
 
@@ -96,6 +98,11 @@ function parseNews(metadata: Record<string, unknown>): Status | undefined {
   }
   const answers = metadata["answers"];
   if (typeof answers === "boolean") return { kind: "answers", answers };
+  const typed = metadata["typed"];
+  if (typed !== undefined) {
+    const bytes = count(typed);
+    return bytes === undefined ? undefined : { kind: "typed", bytes };
+  }
   const screen = record(metadata["screen"]);
   if (screen) {
     const [offset, bytes] = [count(screen["offset"]), count(screen["bytes"])];

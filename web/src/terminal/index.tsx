@@ -5,8 +5,8 @@ import type { SignedIn } from "../api/me";
 import { explain } from "../components/toast";
 import { href, navigate, route } from "../router";
 import { focusSoon, learnName, newShell, refreshShells } from "./actions";
-import { sharedShell } from "./api";
-import { layout, newId, newSessionId, openShell, useOwner, useShare } from "./store";
+import { sharedShell, showShell } from "./api";
+import { layout, newId, newSessionId, openShell, useOwner, useShare, whenStarted } from "./store";
 import "./terminal.css";
 import { Workspace } from "./workspace";
 
@@ -46,9 +46,20 @@ function OwnTerminals(props: { readonly me: SignedIn }) {
   const running = shells.value;
   useEffect(() => {
     for (const shell of running?.values() ?? []) {
-      if (shell.title) learnName(shell.shellId, shell.title);
+      if (shell.title) learnName(shell.shellId, shell.title, shell.isDefaultTitle);
     }
   }, [running]);
+  useEffect(
+    () =>
+      whenStarted((pane) => {
+        // The server has given it a name, which is not pushed to every page.
+        showShell(pane).then(
+          (shell) => shell.title && learnName(shell.shellId, shell.title, shell.isDefaultTitle),
+          () => undefined,
+        );
+      }),
+    [],
+  );
   return <Workspace me={me} />;
 }
 

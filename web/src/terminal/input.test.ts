@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { cutPoint, FRAME_BYTES_MAX, FrameBudget, INPUT_BYTES_MAX, InputQueue } from "./input";
+import {
+  cutPoint,
+  FRAME_BYTES_MAX,
+  FrameBudget,
+  INPUT_BYTES_MAX,
+  InputQueue,
+  UNCOUNTED_BYTES_MAX,
+} from "./input";
 import { seeded } from "./seeded.test-support";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -130,5 +137,91 @@ describe("a large paste", () => {
     const queue = new InputQueue();
     expect(queue.push(new Uint8Array(INPUT_BYTES_MAX), INPUT_BYTES_MAX)).toBe(true);
     expect(queue.push(bytes("x"), INPUT_BYTES_MAX)).toBe(false);
+  });
+});
+
+describe("a server that counts", () => {
+  it("is sent what it has not got, and nothing twice", () => {
+    const queue = new InputQueue();
+    expect(queue.resume(0)).toBe(0);
+    queue.push(bytes("abc"), 100);
+    expect(text(queue.take(0, 0))).toBe("abc");
+    // It has two of them, and has passed on one.
+    expect(queue.resume(2)).toBe(0);
+    queue.passed(1);
+    queue.push(bytes("d"), 100);
+    expect(text(queue.take(1000, 0))).toBe("cd");
+    // Another process of it knows of what was passed on alone.
+    expect(queue.resume(1)).toBe(0);
+    expect(text(queue.take(2000, 0))).toBe("bcd");
+    queue.passed(4);
+    expect(queue.resume(4)).toBe(0);
+    expect(queue.bytes).toBe(0);
+  });
+
+  it("that has lost its count is not sent anything again", () => {
+    const queue = new InputQueue();
+    queue.resume(0);
+    queue.push(bytes("abc"), 100);
+    queue.take(0, 0);
+    queue.passed(2);
+    expect(queue.resume(0)).toBe(1);
+    queue.push(bytes("d"), 100);
+    expect(text(queue.take(1000, 0))).toBe("d");
+    expect(queue.resume(0)).toBe(0);
+    expect(text(queue.take(2000, 0))).toBe("d");
+  });
+
+  it("is not sent more than it keeps", () => {
+    const queue = new InputQueue();
+    queue.resume(0);
+    queue.push(new Uint8Array(5 * UNCOUNTED_BYTES_MAX), INPUT_BYTES_MAX);
+    const first = queue.take(0, 0).reduce((sum, part) => sum + part.length, 0);
+    expect(first).toBe(UNCOUNTED_BYTES_MAX);
+    expect(queue.wait(1000, 0)).toBeUndefined();
+    queue.passed(FRAME_BYTES_MAX);
+    expect(queue.take(1000, 0).map((part) => part.length)).toEqual([FRAME_BYTES_MAX]);
+  });
+
+  it("gets every byte once in 300 lives", () => {
+    for (let seed = 1; seed <= 300; seed += 1) {
+      const random = seeded(seed);
+      const below = (limit: number) => Math.floor(random() * limit);
+      const queue = new InputQueue();
+      let [typed, now, received, passed] = ["", 0, 0, 0];
+      let got = "";
+      let isOpen = false;
+      while (typed.length < 500 || got.length < typed.length) {
+        now += 50;
+        const dice = below(10);
+        if (dice < 3 && typed.length < 500) {
+          const piece = String.fromCharCode(97 + below(26)).repeat(1 + below(5));
+          typed += piece;
+          queue.push(bytes(piece), INPUT_BYTES_MAX);
+        } else if (dice < 6 && isOpen) {
+          for (const payload of queue.take(now, 0)) {
+            // What comes may be cut anywhere when the connection is lost.
+            const came = random() < 0.2 ? below(payload.length) : payload.length;
+            got += text([payload.subarray(0, came)]);
+            received += came;
+            if (came === payload.length) continue;
+            isOpen = false;
+            break;
+          }
+        } else if (dice === 6) {
+          passed += below(received - passed + 1);
+          if (isOpen) queue.passed(passed);
+        } else if (dice === 7) {
+          // The process that had it is gone, and with it what was not passed on.
+          got = got.slice(0, passed);
+          received = passed;
+          isOpen = false;
+        } else if (!isOpen) {
+          expect(queue.resume(received), `seed ${seed}`).toBe(0);
+          isOpen = true;
+        }
+      }
+      expect(got, `seed ${seed}`).toBe(typed);
+    }
   });
 });

@@ -12,6 +12,9 @@ export const OFFLINE_BYTES_MAX = 64 * 1024;
 /** Input that waits in all: half of what the server keeps for a program that reads none. */
 export const INPUT_BYTES_MAX = 2 * 1024 * 1024;
 
+/** No more is sent beyond what a server that counts has passed on: less than it keeps for one terminal. */
+export const UNCOUNTED_BYTES_MAX = 64 * 1024;
+
 /** No more is given to the socket while so much waits there. */
 const BUFFERED_BYTES_MAX = 256 * 1024;
 
@@ -75,6 +78,12 @@ export class InputQueue {
   #pieces: Piece[] = [];
   #bytes = 0;
   #largest = 0;
+  /** Whether the server of this connection counts what it is sent. */
+  #isCounted = false;
+  /** What the server has passed on, of all that was ever sent; and what was sent since. */
+  #passed = 0;
+  #sent: Uint8Array[] = [];
+  #sentBytes = 0;
 
   /** Bytes that wait. */
   get bytes(): number {
@@ -107,13 +116,59 @@ export class InputQueue {
     return forgotten;
   }
 
+  /** A server that counts has so many bytes; the others are sent again. Gives how many may be lost or not. */
+  resume(bytes: number): number {
+    this.#isCounted = true;
+    const known = bytes - this.#passed;
+    if (known < 0 || known > this.#sentBytes) {
+      // It counts something else: what is on its way cannot be told from what has come.
+      const doubt = this.#sentBytes;
+      [this.#passed, this.#sent, this.#sentBytes] = [bytes, [], 0];
+      return doubt;
+    }
+    const all = join(this.#sent);
+    const again = all.subarray(known);
+    [this.#sent, this.#sentBytes] = [known > 0 ? [all.subarray(0, known)] : [], known];
+    if (again.length > 0) {
+      this.#pieces.unshift({ bytes: again, bracketed: false, started: false });
+      this.#bytes += again.length;
+    }
+    return 0;
+  }
+
+  /** A server that counts has passed so many bytes on: they need not be kept. */
+  passed(bytes: number): void {
+    let gone = Math.min(bytes - this.#passed, this.#sentBytes);
+    if (!this.#isCounted || gone <= 0) return;
+    this.#passed += gone;
+    this.#sentBytes -= gone;
+    for (let first = this.#sent[0]; first && gone > 0; first = this.#sent[0]) {
+      if (first.length > gone) {
+        this.#sent[0] = first.subarray(gone);
+        return;
+      }
+      gone -= first.length;
+      this.#sent.shift();
+    }
+  }
+
+  /** The server counts nothing: what is on its way is neither certain to come nor sent again. */
+  forgetSent(): void {
+    this.#isCounted = false;
+    [this.#sent, this.#sentBytes] = [[], 0];
+  }
+
   /** The next payloads to send, given how many bytes the socket still holds. */
   take(now: number, buffered: number): Uint8Array[] {
     const payloads: Uint8Array[] = [];
     let held = buffered;
-    while (this.#pieces.length > 0 && held <= BUFFERED_BYTES_MAX && this.#budget.take(now)) {
+    while (this.#pieces.length > 0 && held <= BUFFERED_BYTES_MAX && !this.#isFull && this.#budget.take(now)) {
       const payload = this.#next();
       payloads.push(payload);
+      if (this.#isCounted) {
+        this.#sent.push(payload);
+        this.#sentBytes += payload.length;
+      }
       held += payload.length;
     }
     if (this.#pieces.length === 0) this.#largest = 0;
@@ -127,9 +182,14 @@ export class InputQueue {
 
   /** Milliseconds until {@link take} may give something; `undefined` when nothing waits. */
   wait(now: number, buffered: number): number | undefined {
-    if (this.#pieces.length === 0) return undefined;
+    // With news of what was passed on it goes on by itself.
+    if (this.#pieces.length === 0 || this.#isFull) return undefined;
     const rate = this.#budget.wait(now);
     return buffered > BUFFERED_BYTES_MAX ? Math.max(rate, BUFFERED_WAIT_MS) : rate;
+  }
+
+  get #isFull(): boolean {
+    return this.#isCounted && this.#sentBytes >= UNCOUNTED_BYTES_MAX;
   }
 
   #next(): Uint8Array {

@@ -75,7 +75,11 @@ class FakeSocket {
   }
 
   confirm(): void {
-    const metadata = { shellId: "x", reconnected: false, offset: 0 };
+    this.status({ shellId: "x", reconnected: false, offset: 0 });
+    this.status({ shellId: "x", run: { offset: 0, end: 0, cols: 80, rows: 24 } });
+  }
+
+  private status(metadata: object): void {
     this.frame(3, new TextEncoder().encode(JSON.stringify({ kind: "Status", apiVersion: "v1", metadata })));
   }
 }

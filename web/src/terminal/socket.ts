@@ -46,6 +46,7 @@ export function attachUrl(address: ShellAddress, wish: Wish, origin: string): st
   query.set("access", wish.access);
   query.set("window", String(wish.window));
   query.set("answers", wish.answers);
+  if (wish.writer !== undefined) query.set("writer", wish.writer);
   if (wish.create) {
     query.set("create", "true");
     query.set("command", "default");
@@ -78,10 +79,10 @@ export class ShellSocket {
 
   constructor(
     private readonly address: ShellAddress,
-    options: Omit<Options, "random">,
+    options: Omit<Options, "random" | "writer">,
     private readonly sink: Sink,
   ) {
-    this.#machine = new Machine({ ...options, random: Math.random });
+    this.#machine = new Machine({ ...options, random: Math.random, writer: crypto.randomUUID() });
     addEventListener("online", this.#onOnline);
     document.addEventListener("visibilitychange", this.#onVisibility);
     this.#machine.setHidden(document.hidden);

@@ -12,6 +12,12 @@ const lives = new Map<string, LiveTerminal>();
 let owner: string | undefined;
 let share: string | undefined;
 let stopKeeping: (() => void) | undefined;
+let onStarted: ((pane: Pane) => void) | undefined;
+
+/** Calls `told` for each shell that is started from here on. */
+export function whenStarted(told: (pane: Pane) => void): void {
+  onStarted = told;
+}
 
 /** Takes the layout of a person from localStorage, unless it is shown already. */
 export function useOwner(name: string): void {
@@ -95,4 +101,5 @@ function started(paneId: string): void {
   if (pane?.create !== true) return;
   const { create: _, ...running } = pane;
   layout.value = layouts.replace(layout.value, paneId, running);
+  onStarted?.(running);
 }
