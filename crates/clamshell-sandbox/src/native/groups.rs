@@ -358,6 +358,37 @@ mod tests {
     }
 
     #[test]
+    fn cpu_time_is_found_in_either_version_or_is_not_known() {
+        let machine = tempfile::tempdir().unwrap();
+        let put = |path: &str, content: &str| {
+            let path = machine.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        let unified = Layout { unified: Some(machine.path().join("unified")), ..Layout::default() };
+        let old = Layout {
+            old: BTreeMap::from([("cpu".to_owned(), machine.path().join("cpu"))]),
+            ..Layout::default()
+        };
+        let check = |layout: &Layout, expect: (Option<&str>, Option<u64>)| {
+            assert_eq!((layout.counts_cpu(), layout.stats("one").cpu_usage_us), expect);
+        };
+        check(&unified, (None, None));
+        check(&old, (None, None));
+        for name in ["", "one/"] {
+            put(&format!("unified/{name}cpu.stat"), "usage_usec 12\nuser_usec 3\n");
+            // Where the controllers are apart, the limit's has no such file.
+            put(&format!("cpu/{name}cpu.stat"), "nr_periods 0\n");
+        }
+        check(&unified, (Some("control groups, version 2"), Some(12)));
+        check(&old, (None, None));
+        put("cpu/cpuacct.usage", "99\n");
+        put("cpu/one/cpuacct.usage", "1500999\n");
+        check(&old, (Some("control groups, version 1"), Some(1500)));
+        check(&Layout::default(), (None, None));
+    }
+
+    #[test]
     fn limits_become_settings_of_either_version() {
         let limits = Limits { cpu_millis: 1_500, memory_bytes: 1 << 30, pids_max: 64, ..Limits::default() };
         assert_eq!(unified_files("cpu", &limits), [file("cpu.max", "150000 100000".to_owned(), true)]);

@@ -106,3 +106,51 @@ async fn without_rates_the_use_is_told_and_the_cost_is_not() {
     assert_eq!(usage["cost"], Value::Null);
     assert!(usage["notes"].to_string().contains("[cost]"), "{usage}");
 }
+
+/// What is held while the test looks, bytes.
+const HELD: f64 = 200.0 * 1_048_576.0;
+
+/// Sums are told up to a second late, and programs take a moment to begin and to be gone.
+const LATE_S: f64 = 2.0;
+
+#[tokio::test]
+async fn memory_is_counted_by_the_time_that_it_is_held() {
+    let (_server, client) = start(RATES).await;
+    let session = session_id("memory");
+    if run(&client, &session, "command -v perl || true").await.is_empty() {
+        println!("skipped: needs perl in the sandbox");
+        return;
+    }
+    let hold = r#"perl -e '$held = "a" x (200 << 20); sleep 600' > /dev/null 2>&1 &"#;
+    run(&client, &session, hold).await;
+    let path = format!("/sessions/{session}");
+    let first = eventually("the memory is held", PATIENCE, async || {
+        let usage = usage(&client, &session).await;
+        let has = usage["memoryBytes"].is_null() || usage["memoryBytes"].as_f64() >= Some(HELD);
+        if has { Ok(usage) } else { Err(usage) }
+    })
+    .await;
+    if first["memoryBytes"].is_null() {
+        println!("skipped: nothing counts memory on this machine");
+        assert!(first["memoryGbSeconds"].is_null());
+        return;
+    }
+    let began = std::time::Instant::now();
+    let last = eventually("some seconds have passed", PATIENCE, async || {
+        let usage = get_json(&client, &path).await["usage"].clone();
+        if began.elapsed().as_secs_f64() >= 5.0 { Ok(usage) } else { Err(usage) }
+    })
+    .await;
+    let held_s = began.elapsed().as_secs_f64();
+    let sum = |usage: &Value| usage["memoryGbSeconds"].as_f64().unwrap();
+    let counted = sum(&last) - sum(&first);
+    let per_s = last["memoryBytes"].as_f64().unwrap() / 1_073_741_824.0;
+    let (least, most) = ((held_s - LATE_S) * per_s * 0.9, (held_s + LATE_S) * per_s * 1.1);
+    assert!((least..=most).contains(&counted), "{counted} GB s in {held_s} s: {first}, then {last}");
+
+    // Nothing is held while it is stopped.
+    assert_eq!(stop(&client, &session).await.status, 200);
+    let stopped = usage(&client, &session).await;
+    assert!(sum(&stopped) >= sum(&last) && sum(&stopped) <= sum(&last) + 60.0 * per_s, "{stopped}");
+    assert_eq!(usage(&client, &session).await, stopped);
+}
