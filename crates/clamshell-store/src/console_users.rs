@@ -116,8 +116,7 @@ impl Store {
         if user.rows_affected() == 0 || identity.rows_affected() == 0 {
             return Ok(false);
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(true)
     }
 }

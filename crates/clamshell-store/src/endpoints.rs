@@ -85,8 +85,7 @@ impl Store {
         .await?;
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -115,8 +114,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -137,8 +135,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         crate::tags::forget_resource(&mut tx, arn).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clamshell_domain::Entropy;
-use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction, any::AnyRow};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -77,9 +77,11 @@ impl Store {
         self.changes.subscribe()
     }
 
-    /// To be called after each such change was committed.
-    pub(crate) fn changed(&self) {
+    /// Commits such a change, and counts it.
+    pub(crate) async fn commit_change(&self, tx: Transaction<'static, Any>) -> Result<(), StoreError> {
+        tx.commit().await?;
         self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// A user or role with its policies.
@@ -176,8 +178,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -211,8 +212,7 @@ impl Store {
         if kind == PrincipalKind::User {
             console_users::forget(&mut tx, name).await?;
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -260,8 +260,7 @@ impl Store {
         .bind(stored_ms(now_ms))
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -287,8 +286,7 @@ impl Store {
         if removed.rows_affected() == 0 {
             return Err(ChangePrincipalError::NotFound);
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 

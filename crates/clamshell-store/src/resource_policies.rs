@@ -35,8 +35,7 @@ impl Store {
         .bind(stored_ms(now_ms))
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -50,8 +49,7 @@ impl Store {
             .bind(arn)
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(removed.rows_affected() > 0)
     }
 }

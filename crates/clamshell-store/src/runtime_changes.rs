@@ -64,8 +64,7 @@ impl Store {
         insert(&mut tx, runtime, ResourceStatus::Creating).await?;
         crate::tags::put(&mut tx, arn, tags).await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -128,8 +127,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -199,8 +197,7 @@ impl Store {
             query = query.bind(status_number(ResourceStatus::Ready));
         }
         query.execute(&mut *tx).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(status)
     }
 
@@ -234,8 +231,7 @@ impl Store {
             .execute(&mut *tx)
             .await?;
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -263,8 +259,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -282,8 +277,7 @@ impl Store {
             sqlx::query(text).bind(runtime_id.as_str()).execute(&mut *tx).await?;
         }
         crate::tags::forget_resource(&mut tx, arn).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -307,8 +301,7 @@ impl Store {
             return Err(ChangeRuntimeError::OtherState);
         }
         crate::tokens::keep(&mut tx, receipt).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 

@@ -117,8 +117,7 @@ impl Store {
         }
         let mut tx = self.write().await?;
         insert(&mut tx, runtime, ResourceStatus::Ready).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -158,8 +157,7 @@ impl Store {
         .bind(status_number(ResourceStatus::Ready))
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         u32::try_from(version).map_err(|_| StoreError::Corrupt { table: TABLE, column: "version" })
     }
 

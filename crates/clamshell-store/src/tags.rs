@@ -30,8 +30,7 @@ impl Store {
     pub async fn put_tags(&self, arn: &str, tags: &BTreeMap<String, String>) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         put(&mut tx, arn, tags).await?;
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 
@@ -48,8 +47,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
-        self.changed();
+        self.commit_change(tx).await?;
         Ok(())
     }
 }
