@@ -163,6 +163,14 @@ pub(crate) struct ApiRequest<'a> {
     caller: Option<Caller>,
 }
 
+/// Takes the body of a signed request whole, once its caller may make it, and gives both to the handler.
+macro_rules! signed {
+    ($request:ident, $body:ident, $handler:path) => {{
+        let body = $request.signed_body($body).await?;
+        $handler($request, &body).await
+    }};
+}
+
 impl ApiRequest<'_> {
     async fn serve(mut self, operation: Operation, body: Incoming) -> Result<Response<Body>, ApiError> {
         match operation {
@@ -170,82 +178,25 @@ impl ApiRequest<'_> {
                 let connection = self.admitted_connection().await?;
                 shells::upgrade(self, connection).await
             }
-            Operation::InvokeAgentRuntimeCommand => {
-                let body = self.signed_body(body).await?;
-                commands::run(self, &body).await
-            }
-            Operation::StopRuntimeSession => {
-                let body = self.signed_body(body).await?;
-                stop::stop(self, &body).await
-            }
-            Operation::CreateAgentRuntime => {
-                let body = self.signed_body(body).await?;
-                runtimes::create(self, &body).await
-            }
-            Operation::GetAgentRuntime => {
-                let body = self.signed_body(body).await?;
-                runtimes::get(self, &body).await
-            }
-            Operation::UpdateAgentRuntime => {
-                let body = self.signed_body(body).await?;
-                runtimes::update(self, &body).await
-            }
-            Operation::DeleteAgentRuntime => {
-                let body = self.signed_body(body).await?;
-                runtimes::delete(self, &body).await
-            }
-            Operation::ListAgentRuntimes => {
-                let body = self.signed_body(body).await?;
-                runtimes::list(self, &body).await
-            }
-            Operation::ListAgentRuntimeVersions => {
-                let body = self.signed_body(body).await?;
-                runtimes::list_versions(self, &body).await
-            }
-            Operation::CreateAgentRuntimeEndpoint => {
-                let body = self.signed_body(body).await?;
-                endpoints::create(self, &body).await
-            }
-            Operation::GetAgentRuntimeEndpoint => {
-                let body = self.signed_body(body).await?;
-                endpoints::get(self, &body).await
-            }
-            Operation::UpdateAgentRuntimeEndpoint => {
-                let body = self.signed_body(body).await?;
-                endpoints::update(self, &body).await
-            }
-            Operation::DeleteAgentRuntimeEndpoint => {
-                let body = self.signed_body(body).await?;
-                endpoints::delete(self, &body).await
-            }
-            Operation::ListAgentRuntimeEndpoints => {
-                let body = self.signed_body(body).await?;
-                endpoints::list(self, &body).await
-            }
-            Operation::TagResource => {
-                let body = self.signed_body(body).await?;
-                tags::tag(self, &body).await
-            }
-            Operation::UntagResource => {
-                let body = self.signed_body(body).await?;
-                tags::untag(self, &body).await
-            }
-            Operation::ListTagsForResource => {
-                let body = self.signed_body(body).await?;
-                tags::list(self, &body).await
-            }
-            Operation::PutResourcePolicy => {
-                let body = self.signed_body(body).await?;
-                resource_policies::put(self, &body).await
-            }
-            Operation::GetResourcePolicy => {
-                let body = self.signed_body(body).await?;
-                resource_policies::get(self, &body).await
-            }
-            Operation::DeleteResourcePolicy => {
-                let body = self.signed_body(body).await?;
-                resource_policies::delete(self, &body).await
-            }
+            Operation::InvokeAgentRuntimeCommand => signed!(self, body, commands::run),
+            Operation::StopRuntimeSession => signed!(self, body, stop::stop),
+            Operation::CreateAgentRuntime => signed!(self, body, runtimes::create),
+            Operation::GetAgentRuntime => signed!(self, body, runtimes::get),
+            Operation::UpdateAgentRuntime => signed!(self, body, runtimes::update),
+            Operation::DeleteAgentRuntime => signed!(self, body, runtimes::delete),
+            Operation::ListAgentRuntimes => signed!(self, body, runtimes::list),
+            Operation::ListAgentRuntimeVersions => signed!(self, body, runtimes::list_versions),
+            Operation::CreateAgentRuntimeEndpoint => signed!(self, body, endpoints::create),
+            Operation::GetAgentRuntimeEndpoint => signed!(self, body, endpoints::get),
+            Operation::UpdateAgentRuntimeEndpoint => signed!(self, body, endpoints::update),
+            Operation::DeleteAgentRuntimeEndpoint => signed!(self, body, endpoints::delete),
+            Operation::ListAgentRuntimeEndpoints => signed!(self, body, endpoints::list),
+            Operation::TagResource => signed!(self, body, tags::tag),
+            Operation::UntagResource => signed!(self, body, tags::untag),
+            Operation::ListTagsForResource => signed!(self, body, tags::list),
+            Operation::PutResourcePolicy => signed!(self, body, resource_policies::put),
+            Operation::GetResourcePolicy => signed!(self, body, resource_policies::get),
+            Operation::DeleteResourcePolicy => signed!(self, body, resource_policies::delete),
             Operation::InvokeAgentRuntime => {
                 let payload = match self.admitted_payload(body).await {
                     Ok(payload) => payload,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use aws_lc_rs::digest;
-use clamshell_domain::{Clock, ObjectLocation, ObjectSource};
+use clamshell_domain::{Clock, ObjectContent, ObjectError, ObjectLocation, ObjectSource};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -145,26 +145,14 @@ impl Copies {
             ObjectLocation { bucket: bucket.to_owned(), key: format!("{prefix}{key}"), version_id: None };
         let mut content = match self.objects.get(&location).await {
             Ok(content) => content,
-            Err(clamshell_domain::ObjectError::NoSuchObject { .. }) => return Ok(None),
+            Err(ObjectError::NoSuchObject { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o644);
         let path = new.clone();
-        let mut file = blocking(move || options.open(path)).await?;
-        let mut length = 0_u64;
-        while let Some(bytes) = content.body.next().await? {
-            length = length.saturating_add(bytes.len() as u64);
-            // It may have grown since it was listed, and must not grow without end.
-            if length > BYTES_MAX {
-                return Err(CopyError::TooLarge { most: "10 GiB" });
-            }
-            file = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
-        }
-        if length != content.size {
-            let reason = format!("{key} ended after {length} bytes of {}", content.size);
-            return Err(clamshell_domain::ObjectError::Failed { reason }.into());
-        }
+        let file = blocking(move || options.open(path)).await?;
+        receive(&mut content, file, key).await?;
         let target = folder.join("files").join(key);
         let placed = blocking(move || {
             if let Some(parent) = target.parent() {
@@ -176,7 +164,7 @@ impl Copies {
         })
         .await;
         match placed {
-            Ok(()) => Ok(Some(Entry { etag: content.etag.unwrap_or(entry.etag), size: length })),
+            Ok(()) => Ok(Some(Entry { etag: content.etag.unwrap_or(entry.etag), size: content.size })),
             // Keys `a` and `a/b` cannot both be files.
             Err(error)
                 if matches!(
@@ -303,6 +291,28 @@ fn write_index(folder: &Path, index: &Index) -> io::Result<()> {
     let new = folder.join("index.json.new");
     fs::write(&new, serde_json::to_vec(index)?)?;
     fs::rename(new, folder.join("index.json"))
+}
+
+/// Writes the whole of an object into a file.
+pub(super) async fn receive(
+    content: &mut ObjectContent,
+    mut file: File,
+    key: &str,
+) -> Result<File, CopyError> {
+    let mut length = 0_u64;
+    while let Some(bytes) = content.body.next().await? {
+        length = length.saturating_add(bytes.len() as u64);
+        // It may have grown since it was listed, and must not grow without end.
+        if length > BYTES_MAX {
+            return Err(CopyError::TooLarge { most: "10 GiB" });
+        }
+        file = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
+    }
+    if length != content.size {
+        let reason = format!("{key} ended after {length} bytes of {}", content.size);
+        return Err(ObjectError::Failed { reason }.into());
+    }
+    Ok(file)
 }
 
 pub(super) async fn blocking<T: Send + 'static>(

@@ -12,7 +12,7 @@ mod tests;
 use std::{
     collections::HashMap,
     fs::{self, DirBuilder, File},
-    io::{self, Write},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use self::files::{Entry, Manifest, Stat};
 use super::{
     CopyError,
-    copies::{BYTES_MAX, FETCH_AT_ONCE, FILES_MAX, FRESH_MS, blocking, is_path, name},
+    copies::{BYTES_MAX, FETCH_AT_ONCE, FILES_MAX, FRESH_MS, blocking, is_path, name, receive},
 };
 use crate::objects::{Listed, Objects, format_time, has_tag};
 
@@ -458,22 +458,12 @@ impl Working {
             Err(ObjectError::NoSuchObject { .. }) => return Ok((key, Outcome::Left, None)),
             Err(error) => return Err(error.into()),
         };
-        let failed = |reason: String| CopyError::Source(ObjectError::Failed { reason });
-        let etag = content.etag.take().ok_or_else(|| failed(format!("{key} has no tag")))?;
+        let no_tag = || ObjectError::Failed { reason: format!("{key} has no tag") };
+        let etag = content.etag.take().ok_or_else(no_tag)?;
         let new = format!("new-{number}");
         let path = point.folder.join(&new);
-        let mut file = blocking(move || create(&path)).await?;
-        let mut length = 0_u64;
-        while let Some(bytes) = content.body.next().await? {
-            length = length.saturating_add(bytes.len() as u64);
-            if length > BYTES_MAX {
-                return Err(CopyError::TooLarge { most: "10 GiB" });
-            }
-            file = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
-        }
-        if length != content.size {
-            return Err(failed(format!("{key} ended after {length} bytes of {}", content.size)));
-        }
+        let file = blocking(move || create(&path)).await?;
+        let file = receive(&mut content, file, &key).await?;
         let path = key.clone();
         let placed = blocking(move || {
             files::give(&file, 0o644)?;
