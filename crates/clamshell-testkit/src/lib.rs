@@ -7,6 +7,8 @@
 #[cfg(feature = "server")]
 mod client;
 #[cfg(feature = "server")]
+pub mod hosted;
+#[cfg(feature = "server")]
 pub mod model;
 pub mod registry;
 #[cfg(feature = "server")]

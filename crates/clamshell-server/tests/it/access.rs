@@ -5,18 +5,14 @@ mod idp;
 mod roles;
 mod tokens;
 
-use std::path::Path;
-
-use clamshell_domain::{
-    Artifact, Clock, CodeRuntime, Hosting, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation,
-    Runtime, RuntimeId, RuntimeName, ServerProtocol, SystemClock, SystemEntropy,
-};
+use clamshell_domain::{Hosting, ServerProtocol};
 use clamshell_server::EXTENSION_ROUTES;
-use clamshell_store::Store;
-use clamshell_testkit::{Client, Reply, skip};
+use clamshell_testkit::{
+    Client, Reply,
+    hosted::{CodeBucket, agent_runtime, host},
+};
 use clamshell_wire::{Operation, headers, percent_encode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     calls::{Call, SESSION, Signer, check_envelope, message, server_with_session, state},
@@ -74,7 +70,7 @@ fn stop(server: &InProcess) -> Call {
 pub(super) struct Fixture {
     pub(super) server: InProcess,
     pub(super) client: Client,
-    _bucket: TempDir,
+    _bucket: CodeBucket,
 }
 
 impl Fixture {
@@ -85,60 +81,14 @@ impl Fixture {
         change: impl FnOnce(&mut Hosting),
     ) -> Option<Self> {
         sandboxes()?;
-        let python = CodeRuntime::ALL.into_iter().find(|runtime| {
-            runtime.as_str().starts_with("PYTHON")
-                && Path::new("/usr/bin").join(runtime.interpreter()).exists()
-        });
-        let Some(python) = python else { return skip("/usr/bin has no Python of a runtime") };
-        let bucket = tempfile::tempdir().unwrap();
-        std::fs::write(bucket.path().join("agent.py"), AGENT).unwrap();
-        let zipped = std::process::Command::new(Path::new("/usr/bin").join(python.interpreter()))
-            .args(["-m", "zipfile", "-c", "agent.zip", "agent.py"])
-            .current_dir(bucket.path())
-            .status();
-        assert!(zipped.unwrap().success());
-        let folder = bucket.path().display();
-        let configuration =
-            format!("standby = false\n{configuration}\n[buckets.code]\npath = \"{folder}\"\n");
+        let bucket = CodeBucket::with_agent(AGENT).unwrap()?;
+        let configuration = format!("standby = false\n{configuration}{}", bucket.configuration());
         let server = InProcess::start(&configuration).await;
-        let mut hosting = Hosting {
-            role_arn: format!("arn:aws:iam::{}:role/{role}", server.info.account_id),
-            protocol: ServerProtocol::Http,
-            port: 8080,
-            path: "/invocations".to_owned(),
-            header_allowlist: Vec::new(),
-            file_systems: Vec::new(),
-            authorizer: None,
-            configuration: String::new(),
-        };
-        change(&mut hosting);
-        let name = RuntimeName::parse("agent").unwrap();
-        let runtime = Runtime {
-            runtime_id: RuntimeId::generate(&name, &SystemEntropy),
-            name,
-            version: 1,
-            description: String::new(),
-            artifact: Artifact::Code {
-                location: ObjectLocation { bucket: "code".into(), key: "agent.zip".into(), version_id: None },
-                runtime: python,
-                entry_point: vec!["agent.py".to_owned()],
-                base: Box::new(Artifact::Host),
-                digest: None,
-            },
-            environment: [].into(),
-            lifecycle: LifecycleConfiguration::default(),
-            limits: Limits::default(),
-            network: NetworkMode::Sandbox,
-            driver: None,
-            hosting: Some(hosting),
-            created_at_ms: SystemClock.now_ms(),
-        };
-        let store = Store::open(&server.data_dir().join("clamshell.db")).await.unwrap();
-        store.insert_runtime(&runtime).await.unwrap();
-        store.close().await;
-        let mut client = server.client.clone();
-        let default = client.runtime_arn.rsplit('/').next().unwrap().to_owned();
-        client.runtime_arn = client.runtime_arn.replace(&default, runtime.runtime_id.as_str());
+        let mut runtime = agent_runtime("agent", bucket.artifact(), ServerProtocol::Http).unwrap();
+        let hosting = runtime.hosting.as_mut().unwrap();
+        hosting.role_arn = format!("arn:aws:iam::{}:role/{role}", server.info.account_id);
+        change(hosting);
+        let client = host(server.data_dir(), &server.client, &runtime).await.unwrap();
         Some(Self { server, client, _bucket: bucket })
     }
 }

@@ -1,15 +1,14 @@
 //! Agents in real sandboxes from the outside: how they start, what keeps them alive, how they end, what their log tells.
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
-use clamshell_domain::{
-    Artifact, Clock, CodeRuntime, Hosting, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation,
-    Runtime, RuntimeId, RuntimeName, ServerProtocol, SystemClock, SystemEntropy,
+use clamshell_domain::{LifecycleConfiguration, Limits, Runtime, ServerProtocol};
+use clamshell_testkit::{
+    Client, eventually,
+    hosted::{CodeBucket, agent_runtime, host},
+    within,
 };
-use clamshell_store::Store;
-use clamshell_testkit::{Client, eventually, skip, within};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::in_process::{InProcess, LIMIT, sandboxes};
 
@@ -89,7 +88,7 @@ server(("0.0.0.0", 8080), Handler).serve_forever()
 struct Fixture {
     server: InProcess,
     configuration: String,
-    _bucket: TempDir,
+    bucket: CodeBucket,
 }
 
 /// Clients and names of the runtime of a mode.
@@ -102,64 +101,23 @@ impl Fixture {
     /// `None`, with the reason printed, where it cannot be.
     async fn start() -> Option<Self> {
         sandboxes()?;
-        if !Path::new("/usr/bin/python3.11").exists() {
-            return skip("/usr/bin has no python3.11");
-        }
-        let bucket = tempfile::tempdir().unwrap();
-        std::fs::write(bucket.path().join("agent.py"), AGENT).unwrap();
-        let zipped = Command::new("/usr/bin/python3.11")
-            .args(["-m", "zipfile", "-c", "agent.zip", "agent.py"])
-            .current_dir(bucket.path())
-            .status()
-            .unwrap();
-        assert!(zipped.success());
-        let configuration =
-            format!("standby = false\n[buckets.code]\npath = \"{}\"\n", bucket.path().display());
+        let bucket = CodeBucket::with_agent(AGENT).unwrap()?;
+        let configuration = format!("standby = false{}", bucket.configuration());
         let server = InProcess::start(&configuration).await;
-        Some(Self { server, configuration, _bucket: bucket })
+        Some(Self { server, configuration, bucket })
     }
 
     /// A runtime whose agents run in a mode, and end after so many idle seconds.
     async fn agents(&self, mode: &str, idle_timeout_s: u64) -> Agents {
         let name = format!("agent_{mode}");
-        let artifact = Artifact::Code {
-            location: ObjectLocation { bucket: "code".into(), key: "agent.zip".into(), version_id: None },
-            runtime: CodeRuntime::Python311,
-            entry_point: vec!["agent.py".to_owned()],
-            base: Box::new(Artifact::Host),
-            digest: None,
-        };
-        let protocol = ServerProtocol::Http;
-        let runtime_name = RuntimeName::parse(name.as_str()).unwrap();
+        let runtime = agent_runtime(&name, self.bucket.artifact(), ServerProtocol::Http).unwrap();
         let runtime = Runtime {
-            runtime_id: RuntimeId::generate(&runtime_name, &SystemEntropy),
-            name: runtime_name,
-            version: 1,
-            description: String::new(),
-            artifact,
             environment: BTreeMap::from([("MODE".to_owned(), mode.to_owned())]),
-            lifecycle: LifecycleConfiguration { idle_timeout_s, ..LifecycleConfiguration::default() },
-            limits: Limits { pids_max: 64, ..Limits::default() },
-            network: NetworkMode::Sandbox,
-            driver: None,
-            hosting: Some(Hosting {
-                role_arn: format!("arn:aws:iam::{}:role/clamshell-agent", self.server.info.account_id),
-                protocol,
-                port: protocol.default_port(),
-                path: protocol.default_path().to_owned(),
-                header_allowlist: Vec::new(),
-                file_systems: Vec::new(),
-                authorizer: None,
-                configuration: String::new(),
-            }),
-            created_at_ms: SystemClock.now_ms(),
+            lifecycle: LifecycleConfiguration { idle_timeout_s, ..runtime.lifecycle },
+            limits: Limits { pids_max: 64, ..runtime.limits },
+            ..runtime
         };
-        let store = Store::open(&self.server.data_dir().join("clamshell.db")).await.unwrap();
-        store.insert_runtime(&runtime).await.unwrap();
-        store.close().await;
-        let mut client = self.server.client.clone();
-        let default = client.runtime_arn.rsplit('/').next().unwrap().to_owned();
-        client.runtime_arn = client.runtime_arn.replace(&default, runtime.runtime_id.as_str());
+        let client = host(self.server.data_dir(), &self.server.client, &runtime).await.unwrap();
         Agents { client, name }
     }
 }

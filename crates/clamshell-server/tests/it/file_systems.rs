@@ -1,20 +1,17 @@
 //! File systems of a runtime version, from the configuration to the files that its sessions see.
 
 use std::{
-    collections::BTreeMap,
     os::unix::fs::{MetadataExt, chown},
     path::Path,
-    process::Command,
 };
 
-use clamshell_domain::{
-    Artifact, Clock, CodeRuntime, FileSystem, Hosting, LifecycleConfiguration, Limits, NetworkMode,
-    ObjectLocation, Runtime, RuntimeId, RuntimeName, ServerProtocol, SystemClock, SystemEntropy,
+use clamshell_domain::{FileSystem, ServerProtocol};
+use clamshell_testkit::{
+    Client, CommandOutcome, eventually,
+    hosted::{CodeBucket, agent_runtime, host},
+    skip,
 };
-use clamshell_store::Store;
-use clamshell_testkit::{Client, CommandOutcome, eventually, skip};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::{
     in_process::{InProcess, LIMIT, sandboxes},
@@ -45,65 +42,28 @@ fn point(number: u32, mount_path: &str) -> FileSystem {
     FileSystem::AccessPoint { arn: arn(number), mount_path: mount_path.to_owned() }
 }
 
-/// A folder with the agent's zip, and what the configuration says about it; `None`, with the reason printed, where sandboxes
-/// or their Python are missing.
-fn code() -> Option<(TempDir, String)> {
+/// The agent's zip, and a configuration with it; `None`, with the reason printed, where sandboxes or
+/// their Python are missing.
+fn code() -> Option<(CodeBucket, String)> {
     sandboxes()?;
-    if !Path::new("/usr/bin/python3.11").exists() {
-        return skip("/usr/bin has no python3.11");
-    }
-    let bucket = tempfile::tempdir().unwrap();
-    std::fs::write(bucket.path().join("agent.py"), AGENT).unwrap();
-    let zipped = Command::new("/usr/bin/python3.11")
-        .args(["-m", "zipfile", "-c", "agent.zip", "agent.py"])
-        .current_dir(bucket.path())
-        .status()
-        .unwrap();
-    assert!(zipped.success());
-    let configuration = format!("standby = false\n[buckets.code]\npath = {:?}\n", bucket.path());
+    let bucket = CodeBucket::with_agent(AGENT).unwrap()?;
+    let configuration = format!("standby = false{}", bucket.configuration());
     Some((bucket, configuration))
 }
 
 /// A runtime with these file systems.
-async fn runtime(server: &InProcess, name: &str, driver: &str, file_systems: Vec<FileSystem>) -> Client {
-    let protocol = ServerProtocol::Http;
-    let name = RuntimeName::parse(name).unwrap();
-    let runtime = Runtime {
-        runtime_id: RuntimeId::generate(&name, &SystemEntropy),
-        name,
-        version: 1,
-        description: String::new(),
-        artifact: Artifact::Code {
-            location: ObjectLocation { bucket: "code".into(), key: "agent.zip".into(), version_id: None },
-            runtime: CodeRuntime::Python311,
-            entry_point: vec!["agent.py".to_owned()],
-            base: Box::new(Artifact::Host),
-            digest: None,
-        },
-        environment: BTreeMap::new(),
-        lifecycle: LifecycleConfiguration::default(),
-        limits: Limits { pids_max: 64, ..Limits::default() },
-        network: NetworkMode::Sandbox,
-        driver: Some(driver.to_owned()),
-        hosting: Some(Hosting {
-            role_arn: "arn:aws:iam::123456789012:role/agent".to_owned(),
-            protocol,
-            port: protocol.default_port(),
-            path: protocol.default_path().to_owned(),
-            header_allowlist: Vec::new(),
-            file_systems,
-            authorizer: None,
-            configuration: String::new(),
-        }),
-        created_at_ms: SystemClock.now_ms(),
-    };
-    let store = Store::open(&server.data_dir().join("clamshell.db")).await.unwrap();
-    store.insert_runtime(&runtime).await.unwrap();
-    store.close().await;
-    let mut client = server.client.clone();
-    let default = client.runtime_arn.rsplit('/').next().unwrap().to_owned();
-    client.runtime_arn = client.runtime_arn.replace(&default, runtime.runtime_id.as_str());
-    client
+async fn runtime(
+    server: &InProcess,
+    bucket: &CodeBucket,
+    name: &str,
+    driver: &str,
+    file_systems: Vec<FileSystem>,
+) -> Client {
+    let mut runtime = agent_runtime(name, bucket.artifact(), ServerProtocol::Http).unwrap();
+    runtime.limits.pids_max = 64;
+    runtime.driver = Some(driver.to_owned());
+    runtime.hosting.as_mut().unwrap().file_systems = file_systems;
+    host(server.data_dir(), &server.client, &runtime).await.unwrap()
 }
 
 fn session(number: u32) -> String {
@@ -131,7 +91,7 @@ fn folder(path: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_share_what_the_operator_mapped() {
-    let Some((_bucket, code)) = code() else { return };
+    let Some((bucket, code)) = code() else { return };
     let shared = tempfile::tempdir().unwrap();
     let (open, fixed) = (shared.path().join("open"), shared.path().join("fixed"));
     folder(&open);
@@ -147,7 +107,7 @@ async fn sessions_share_what_the_operator_mapped() {
         let own = FileSystem::SessionStorage { mount_path: "/mnt/own".into() };
         vec![own, point(1, "/mnt/open/"), point(2, "/mnt/fixed")]
     };
-    let client = runtime(&server, "sharing", "native", file_systems()).await;
+    let client = runtime(&server, &bucket, "sharing", "native", file_systems()).await;
     let (one, other) = (session(1), session(2));
     says(
         &client,
@@ -167,7 +127,7 @@ async fn sessions_share_what_the_operator_mapped() {
     assert!(std::fs::metadata(open.join("file")).unwrap().uid() >= OWNER);
 
     // Of version and driver it does not depend.
-    let crun = runtime(&server, "sharing_elsewhere", "crun", file_systems()).await;
+    let crun = runtime(&server, &bucket, "sharing_elsewhere", "crun", file_systems()).await;
     if run_or_skip(&crun).await {
         says(
             &crun,
@@ -190,11 +150,11 @@ async fn run_or_skip(client: &Client) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_shown_fails_the_call_and_the_log_says_why() {
-    let Some((_bucket, code)) = code() else { return };
+    let Some((bucket, code)) = code() else { return };
     let configuration = format!("{code}[access_points.\"{}\"]\npath = \"/nowhere/at/all\"\n", arn(1));
     let server = InProcess::start(&configuration).await;
     for (name, number, word) in [("missing", 1, "No such file"), ("unmapped", 7, "[access_points]")] {
-        let client = runtime(&server, name, "native", vec![point(number, "/mnt/data")]).await;
+        let client = runtime(&server, &bucket, name, "native", vec![point(number, "/mnt/data")]).await;
         let id = session(number);
         let path = client.runtime_path("commands");
         let headers = [
@@ -220,11 +180,11 @@ async fn what_cannot_be_shown_fails_the_call_and_the_log_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prefix_of_a_bucket_is_copied_at_each_start() {
-    let Some((_bucket, code)) = code() else { return };
+    let Some((bucket, code)) = code() else { return };
     let configuration =
         format!("{code}[access_points.\"{}\"]\ns3 = \"data-bucket/below\"\nread_only = true\n", arn(1));
     let server = InProcess::start(&configuration).await;
-    let client = runtime(&server, "reading", "native", vec![point(1, "/mnt/data")]).await;
+    let client = runtime(&server, &bucket, "reading", "native", vec![point(1, "/mnt/data")]).await;
     let Some(clients) = Clients::new(&server) else { return };
     let put = async |text: &str, key: &str| {
         std::fs::write(clients.path().join("file"), text).unwrap();
@@ -258,7 +218,7 @@ async fn stop(client: &Client, session: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_sessions_change_goes_back_to_the_bucket() {
-    let Some((_bucket, code)) = code() else { return };
+    let Some((bucket, code)) = code() else { return };
     let configuration = format!(
         "{code}[access_points.\"{}\"]\ns3 = \"work-bucket/below\"\n[access_points.\"{}\"]\ns3 = \"work-bucket/below\"\nread_only = true\n",
         arn(1),
@@ -270,7 +230,7 @@ async fn what_sessions_change_goes_back_to_the_bucket() {
     std::fs::write(clients.path().join("file"), "first").unwrap();
     clients.aws(&["s3", "cp", "file", "s3://work-bucket/below/a/known"]).await;
     let file_systems = vec![point(1, "/mnt/kept"), point(2, "/mnt/fixed")];
-    let client = runtime(&server, "writing", "native", file_systems).await;
+    let client = runtime(&server, &bucket, "writing", "native", file_systems).await;
     let (one, other) = (session(1), session(2));
     // As the agent's user, which owns the folder.
     let write = "cd /mnt/kept; cat a/known; mkdir b; echo -n new > b/new; echo -n more > a/known; touch /mnt/fixed/x || echo \" refused\"";

@@ -5,22 +5,21 @@ mod protocols;
 mod streams;
 mod websockets;
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use clamshell_domain::{
-    Artifact, Clock, CodeRuntime, Hosting, LifecycleConfiguration, Limits, NetworkMode, ObjectLocation,
-    Runtime, RuntimeId, RuntimeName, ServerProtocol, SystemClock, SystemEntropy,
+use clamshell_domain::ServerProtocol;
+use clamshell_testkit::{
+    Client, Reply,
+    hosted::{CodeBucket, agent_runtime, host},
+    within,
 };
-use clamshell_store::Store;
-use clamshell_testkit::{Client, Reply, skip, within};
 use clamshell_wire::headers;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::in_process::{InProcess, LIMIT, sandboxes};
@@ -38,7 +37,7 @@ const FAILED: &str = "from runtime. Please check your CloudWatch logs for more i
 pub(crate) struct Fixture {
     pub(crate) server: InProcess,
     pub(crate) client: Client,
-    _bucket: TempDir,
+    _bucket: CodeBucket,
 }
 
 impl Fixture {
@@ -49,22 +48,8 @@ impl Fixture {
     /// As [`Fixture::start`], with more configuration. `None`, with the reason printed, where it cannot be.
     pub(crate) async fn start_with(protocol: ServerProtocol, configuration: &str) -> Option<Self> {
         sandboxes()?;
-        let python = CodeRuntime::ALL.into_iter().find(|runtime| {
-            runtime.as_str().starts_with("PYTHON")
-                && Path::new("/usr/bin").join(runtime.interpreter()).exists()
-        });
-        let Some(python) = python else { return skip("/usr/bin has no Python of a runtime") };
-        let bucket = tempfile::tempdir().unwrap();
-        std::fs::write(bucket.path().join("agent.py"), AGENT).unwrap();
-        let zipped = Command::new(Path::new("/usr/bin").join(python.interpreter()))
-            .args(["-m", "zipfile", "-c", "agent.zip", "agent.py"])
-            .current_dir(bucket.path())
-            .status()
-            .unwrap();
-        assert!(zipped.success());
-        let folder = bucket.path().display();
-        let configuration =
-            format!("standby = false\n{configuration}\n[buckets.code]\npath = \"{folder}\"\n");
+        let bucket = CodeBucket::with_agent(AGENT).unwrap()?;
+        let configuration = format!("standby = false\n{configuration}{}", bucket.configuration());
         let server = InProcess::start(&configuration).await;
         let name = match protocol {
             ServerProtocol::Http => "HTTP",
@@ -72,43 +57,10 @@ impl Fixture {
             ServerProtocol::A2a => "A2A",
             ServerProtocol::AgUi => "AGUI",
         };
-        let artifact = Artifact::Code {
-            location: ObjectLocation { bucket: "code".into(), key: "agent.zip".into(), version_id: None },
-            runtime: python,
-            entry_point: vec!["agent.py".to_owned()],
-            base: Box::new(Artifact::Host),
-            digest: None,
-        };
-        let runtime_name = RuntimeName::parse("agent").unwrap();
-        let runtime = Runtime {
-            runtime_id: RuntimeId::generate(&runtime_name, &SystemEntropy),
-            name: runtime_name,
-            version: 1,
-            description: String::new(),
-            artifact,
-            environment: [("PROTOCOL".to_owned(), name.to_owned())].into(),
-            lifecycle: LifecycleConfiguration::default(),
-            limits: Limits::default(),
-            network: NetworkMode::Sandbox,
-            driver: None,
-            hosting: Some(Hosting {
-                role_arn: "arn:aws:iam::123456789012:role/agent".to_owned(),
-                protocol,
-                port: protocol.default_port(),
-                path: protocol.default_path().to_owned(),
-                header_allowlist: ALLOWED.map(str::to_owned).to_vec(),
-                file_systems: Vec::new(),
-                authorizer: None,
-                configuration: String::new(),
-            }),
-            created_at_ms: SystemClock.now_ms(),
-        };
-        let store = Store::open(&server.data_dir().join("clamshell.db")).await.unwrap();
-        store.insert_runtime(&runtime).await.unwrap();
-        store.close().await;
-        let mut client = server.client.clone();
-        let default = client.runtime_arn.rsplit('/').next().unwrap().to_owned();
-        client.runtime_arn = client.runtime_arn.replace(&default, runtime.runtime_id.as_str());
+        let mut runtime = agent_runtime("agent", bucket.artifact(), protocol).unwrap();
+        runtime.environment.insert("PROTOCOL".to_owned(), name.to_owned());
+        runtime.hosting.as_mut().unwrap().header_allowlist = ALLOWED.map(str::to_owned).to_vec();
+        let client = host(server.data_dir(), &server.client, &runtime).await.unwrap();
         Some(Self { server, client, _bucket: bucket })
     }
 

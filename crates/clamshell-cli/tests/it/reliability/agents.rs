@@ -1,8 +1,6 @@
 //! `kill -9` of the server while an agent works and prints: the agent does not notice, and its log has each line once.
 
-use std::process::Command;
-
-use clamshell_testkit::{Client, eventually, skip};
+use clamshell_testkit::{Client, eventually, hosted::CodeBucket, skip};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, session_id, start};
@@ -39,12 +37,12 @@ threading.Thread(target=count, daemon=True).start()
 ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 "#;
 
-async fn make_runtime(client: &mut Client) {
+async fn make_runtime(client: &mut Client, python: &str) {
     let body = json!({
         "agentRuntimeName": "counter",
         "agentRuntimeArtifact": { "codeConfiguration": {
             "code": { "s3": { "bucket": "code", "prefix": "agent.zip" } },
-            "runtime": "PYTHON_3_11",
+            "runtime": python,
             "entryPoint": ["agent.py"],
         } },
         "roleArn": "arn:aws:iam::123456789012:role/agent",
@@ -90,20 +88,12 @@ async fn numbers(client: &Client, last: u64) -> Vec<u64> {
 
 #[tokio::test]
 async fn kill_9_while_an_agent_prints() {
-    if !std::path::Path::new("/usr/bin/python3.11").exists() || !clamshell_testkit::is_root() {
-        return skip::<()>("needs root and /usr/bin/python3.11").unwrap_or_default();
+    if !clamshell_testkit::is_root() {
+        return skip::<()>("needs root").unwrap_or_default();
     }
-    let bucket = tempfile::tempdir().unwrap();
-    std::fs::write(bucket.path().join("agent.py"), AGENT).unwrap();
-    let zipped = Command::new("/usr/bin/python3.11")
-        .args(["-m", "zipfile", "-c", "agent.zip", "agent.py"])
-        .current_dir(bucket.path())
-        .status()
-        .unwrap();
-    assert!(zipped.success());
-    let configuration = format!("[buckets.code]\npath = \"{}\"\n", bucket.path().display());
-    let (mut server, mut client) = start(&configuration).await;
-    make_runtime(&mut client).await;
+    let Some(bucket) = CodeBucket::with_agent(AGENT).unwrap() else { return };
+    let (mut server, mut client) = start(&bucket.configuration()).await;
+    make_runtime(&mut client, bucket.python().as_str()).await;
     let session = session_id("kill-nine-agent");
     let pid = invoke(&client, &session).await["pid"].clone();
     let mut last = 0;

@@ -110,8 +110,7 @@ async fn credentials_outlive_a_restart_of_the_server() {
     let Some(fixture) = Fixture::start("", "clamshell-agent", |_| {}).await else { return };
     let (signer, _) = credentials(&fixture).await;
     let Fixture { server, client, _bucket: bucket } = fixture;
-    let folder = bucket.path().display();
-    let server = server.start_again(&format!("standby = false\n[buckets.code]\npath = \"{folder}\"\n")).await;
+    let server = server.start_again(&format!("standby = false{}", bucket.configuration())).await;
     // Whatever the answer of the agent: it was allowed to ask.
     let authority = server.client.authority.clone();
     let client = clamshell_testkit::Client { authority: authority.clone(), ..client };

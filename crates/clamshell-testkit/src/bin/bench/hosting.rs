@@ -15,12 +15,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use clamshell_domain::{
-    Artifact, Clock, Hosting, LifecycleConfiguration, Limits, NetworkMode, Runtime, RuntimeId, RuntimeName,
-    ServerProtocol, SystemClock, SystemEntropy,
+use clamshell_domain::{Artifact, ServerProtocol};
+use clamshell_testkit::{
+    Client, ServerProcess,
+    hosted::{agent_runtime, host},
 };
-use clamshell_store::Store;
-use clamshell_testkit::{Client, ServerProcess};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
@@ -69,38 +68,9 @@ pub(crate) async fn run(binary: &Path, groups: &[String]) -> Result<()> {
 
 /// Puts a runtime with this image into the server's store, and gives a client of it.
 async fn hosted(server: &ServerProcess, layout: &Path) -> Result<Client> {
-    let protocol = ServerProtocol::Http;
-    let name = RuntimeName::parse("bench")?;
-    let runtime = Runtime {
-        runtime_id: RuntimeId::generate(&name, &SystemEntropy),
-        name,
-        version: 1,
-        description: String::new(),
-        artifact: Artifact::Oci { path: layout.to_owned(), reference: None },
-        environment: std::collections::BTreeMap::new(),
-        lifecycle: LifecycleConfiguration::default(),
-        limits: Limits::default(),
-        network: NetworkMode::Sandbox,
-        driver: None,
-        hosting: Some(Hosting {
-            role_arn: "arn:aws:iam::123456789012:role/bench".to_owned(),
-            protocol,
-            port: protocol.default_port(),
-            path: protocol.default_path().to_owned(),
-            header_allowlist: Vec::new(),
-            file_systems: Vec::new(),
-            authorizer: None,
-            configuration: String::new(),
-        }),
-        created_at_ms: SystemClock.now_ms(),
-    };
-    let store = Store::open(&server.data_dir().join("clamshell.db")).await?;
-    store.insert_runtime(&runtime).await?;
-    store.close().await;
-    let mut client = server.client().await?;
-    let default = client.runtime_arn.rsplit('/').next().context("an ARN has a slash")?.to_owned();
-    client.runtime_arn = client.runtime_arn.replace(&default, runtime.runtime_id.as_str());
-    Ok(client)
+    let image = Artifact::Oci { path: layout.to_owned(), reference: None };
+    let runtime = agent_runtime("bench", image, ServerProtocol::Http)?;
+    host(server.data_dir(), &server.client().await?, &runtime).await
 }
 
 /// A kept connection and how its requests are made.
