@@ -30,6 +30,16 @@ pub(crate) fn print_text(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// A word as a shell reads it: in quotes for sh and fish alike, and without where nothing needs them.
+pub(crate) fn quote(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    // Fish reads \' inside quotes, sh does not; leaving the quotes works in both.
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Prints a table: with lines on a terminal, columns of text elsewhere.
 pub(crate) fn print_table(columns: &[&str], rows: Vec<Vec<String>>) {
     let terminal = std::io::stdout().is_terminal();

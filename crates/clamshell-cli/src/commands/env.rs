@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clamshell_server::local::{RootCredentials, ServerInfo, root_credentials};
 use clap::{Args, ValueEnum};
 
-use crate::{failure::Failure, local, output};
+use crate::{
+    failure::Failure,
+    local,
+    output::{self, quote},
+};
 
 /// Print the environment that points AWS clients at the local server
 #[derive(Debug, Args)]
@@ -97,16 +101,6 @@ fn render(variables: &[(&'static str, String)], form: Form) -> String {
             format!("{}\n", serde_json::Value::Object(object))
         }
     }
-}
-
-/// Quotes for sh and fish alike; left out where nothing needs them.
-fn quote(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    // Fish reads \' inside quotes, sh does not; leaving the quotes works in both.
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -159,24 +159,7 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
                 eprintln!("Renamed shell {}.", text(&found, "shellId"));
             }
         }
-        ShellsCommand::Share { which, write, expires } => {
-            let (client, found) = locate(&args.server, &which).await?;
-            let path = path(&found, &tail(&found, "/shares"));
-            let access = if write { "write" } else { "watch" };
-            let body = serde_json::json!({ "access": access, "expiresInSeconds": expires });
-            let share = call(&client, Method::POST, &path, Some(&body), "cannot share the shell").await?;
-            if json {
-                output::print_json(&share);
-            } else {
-                output::print_fields(&[
-                    ("link", text(&share, "url")),
-                    ("id", text(&share, "shareId")),
-                    ("access", text(&share, "access")),
-                    ("expires", time(&share, "expiresAt")),
-                ]);
-                eprintln!("The link is not shown again.");
-            }
-        }
+        ShellsCommand::Share { which, write, expires } => share(&args.server, &which, write, expires).await?,
         ShellsCommand::Shares(which) => {
             let (client, found) = locate(&args.server, &which).await?;
             let path = path(&found, &tail(&found, "/shares"));
@@ -199,39 +182,63 @@ pub(crate) async fn run(args: ShellsArgs) -> Result<i32, Failure> {
             let (client, found) = locate(&args.server, &which).await?;
             return watch(client, &found).await;
         }
-        ShellsCommand::Log { which, from } => {
-            if json {
-                return Err(Failure::new("--json cannot be used with log (it is bytes, not text)"));
-            }
-            let (client, found) = locate(&args.server, &which).await?;
-            let mut path = path(&found, &tail(&found, "/log"));
-            if let Some(from) = from {
-                path = format!("{path}&from={from}");
-            }
-            copy(&client, &path, "cannot read the log", &mut std::io::stdout().lock()).await?;
-        }
-        ShellsCommand::Export { which, output } => {
-            if json && output.is_none() {
-                let hint = "-o FILE writes it to a file";
-                return Err(Failure::new("--json cannot be used with a recording on stdout").hint(hint));
-            }
-            let (client, found) = locate(&args.server, &which).await?;
-            let path = path(&found, &tail(&found, "/export"));
-            let what = "cannot export the recording";
-            let Some(file) = output else {
-                copy(&client, &path, what, &mut std::io::stdout().lock()).await?;
-                return Ok(0);
-            };
-            let cannot = |error: std::io::Error| {
-                Failure::new(format!("cannot write {}", file.display())).because_of(&error)
-            };
-            copy(&client, &path, what, &mut std::fs::File::create(&file).map_err(cannot)?).await?;
-            if json {
-                output::print_json(&serde_json::json!({"success": true, "file": file}));
-            }
-        }
+        ShellsCommand::Log { which, from } => print_log(&args.server, &which, from).await?,
+        ShellsCommand::Export { which, output } => export(&args.server, &which, output).await?,
     }
     Ok(0)
+}
+
+async fn share(server: &ServerArgs, which: &Which, write: bool, expires_s: u64) -> Result<(), Failure> {
+    let (client, found) = locate(server, which).await?;
+    let path = path(&found, &tail(&found, "/shares"));
+    let access = if write { "write" } else { "watch" };
+    let body = serde_json::json!({ "access": access, "expiresInSeconds": expires_s });
+    let share = call(&client, Method::POST, &path, Some(&body), "cannot share the shell").await?;
+    if server.json {
+        output::print_json(&share);
+        return Ok(());
+    }
+    output::print_fields(&[
+        ("link", text(&share, "url")),
+        ("id", text(&share, "shareId")),
+        ("access", text(&share, "access")),
+        ("expires", time(&share, "expiresAt")),
+    ]);
+    eprintln!("The link is not shown again.");
+    Ok(())
+}
+
+async fn print_log(server: &ServerArgs, which: &Which, from: Option<u64>) -> Result<(), Failure> {
+    if server.json {
+        return Err(Failure::new("--json cannot be used with log (it is bytes, not text)"));
+    }
+    let (client, found) = locate(server, which).await?;
+    let mut path = path(&found, &tail(&found, "/log"));
+    if let Some(from) = from {
+        path = format!("{path}&from={from}");
+    }
+    copy(&client, &path, "cannot read the log", &mut std::io::stdout().lock()).await
+}
+
+/// Writes the recording to `file`, or to the standard output.
+async fn export(server: &ServerArgs, which: &Which, file: Option<PathBuf>) -> Result<(), Failure> {
+    if server.json && file.is_none() {
+        let hint = "-o FILE writes it to a file";
+        return Err(Failure::new("--json cannot be used with a recording on stdout").hint(hint));
+    }
+    let (client, found) = locate(server, which).await?;
+    let path = path(&found, &tail(&found, "/export"));
+    let what = "cannot export the recording";
+    let Some(file) = file else {
+        return copy(&client, &path, what, &mut std::io::stdout().lock()).await;
+    };
+    let cannot =
+        |error: std::io::Error| Failure::new(format!("cannot write {}", file.display())).because_of(&error);
+    copy(&client, &path, what, &mut std::fs::File::create(&file).map_err(cannot)?).await?;
+    if server.json {
+        output::print_json(&serde_json::json!({"success": true, "file": file}));
+    }
+    Ok(())
 }
 
 /// A span of time in seconds.

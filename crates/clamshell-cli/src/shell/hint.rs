@@ -1,6 +1,7 @@
 //! The command that comes back to a shell.
 
 use super::{Access, Wish};
+use crate::output::quote;
 
 /// Flags that the command line of now had and that coming back needs too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,14 +39,6 @@ pub(super) fn text(wish: &Wish) -> String {
         flags.push("--watch".to_owned());
     }
     format!("[to reconnect:]\n  clamshell exec --it \\\n    {}\n", flags.join(" \\\n    "))
-}
-
-fn quote(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
