@@ -7,7 +7,9 @@ import { LACKING, skipped } from "./lacking";
 import { fillForm, goToProvider, ID_TOKEN_S, NO_PROVIDER, Provider } from "./provider";
 import { useStage } from "./stage";
 
-const lacks = LACKING !== undefined || (NO_PROVIDER !== undefined && skipped("oidc", NO_PROVIDER));
+const lacks =
+  LACKING !== undefined ||
+  (NO_PROVIDER !== undefined && skipped("sign-in at an OpenID provider", NO_PROVIDER));
 
 const NOT_BEGUN = "This sign-in was not begun here, or took too long. Try again.";
 const NOT_ACCEPTED = "The identity provider's answer was not accepted. Try again.";

@@ -64,3 +64,28 @@ impl Links {
         turn.map_err(|_| ConsoleError::Busy)?.map_err(|_| ConsoleError::Busy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_first_is_looked_up_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).await.unwrap();
+        let links = Links::default();
+        let token = crate::console::new_token(&clamshell_domain::SystemEntropy);
+        let hash = hash_of(&token).unwrap();
+        assert!(store.insert_console_link(&hash, "root", 10, 0).await.unwrap());
+        let turns = (links.turn().await.unwrap(), links.turn().await.unwrap());
+        assert_eq!(links.user(&store, "no link", 5).await.unwrap(), None, "costs nothing");
+        // One goes, and who waits is next.
+        let waiting = links.take(&store, &token, 5);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(turns.0);
+        assert!(links.0.try_acquire().is_err(), "nobody overtakes");
+        assert_eq!(waiting.await.unwrap().as_deref(), Some("root"));
+        assert_eq!(links.user(&store, &token, 5).await.unwrap(), None);
+    }
+}
