@@ -92,6 +92,14 @@ describe.skipIf(LACKING)("pages", () => {
         await link.click();
         await visit(`${path}-one`);
       }
+      await page.goto(`${server.origin}/console/runtimes`);
+      await page.getByRole("button", { name: "New runtime" }).click();
+      await visit("runtimes-new");
+      await page.keyboard.press("Escape");
+      await page.getByRole("link", { name: "default", exact: true }).click();
+      await page.getByRole("button", { name: "Edit terminal" }).click();
+      await visit("runtimes-terminal");
+      await page.keyboard.press("Escape");
       const terminal = await Terminal.join(page, api, session, shell);
       await terminal.shows(/[$#]\s*$/);
       await visit("terminal");
