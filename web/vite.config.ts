@@ -13,5 +13,25 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     sourcemap: false,
     target: "es2022",
+    // A request costs more than the bytes that a view does not need: what every view takes is one file, a terminal another.
+    cssCodeSplit: false,
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [
+            {
+              name: "index",
+              test: /\/src\/(main|app|router|api|components)|\/(preact|@preact)\//,
+              priority: 2,
+            },
+            {
+              name: "terminal",
+              test: /\/src\/terminal\/|\/@xterm\/(xterm|addon-(fit|unicode-graphemes|web-links))\//,
+              priority: 1,
+            },
+          ],
+        },
+      },
+    },
   },
 });
