@@ -177,4 +177,13 @@ mod tests {
         check("screen:1", None);
         check("", None);
     }
+
+    #[test]
+    fn every_form_of_answers() {
+        let check = |text: Option<&str>, expect: Option<bool>| assert_eq!(parse_answers(text).ok(), expect);
+        check(None, Some(false));
+        check(Some("always"), Some(false));
+        check(Some("told"), Some(true));
+        check(Some("never"), None);
+    }
 }
