@@ -1,22 +1,18 @@
 /** Plays a recording in a terminal that takes no input. */
-import { type ITheme, Terminal } from "@xterm/xterm";
+import type { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { duration } from "../../components/format";
-import { colors, FONT_SIZE, terminalFontSize } from "../../components/preferences";
-import { type Cast, parseSize, withoutPauses } from "./cast";
-import { Playback, type Steps } from "./playback";
+import { colors } from "../../components/preferences";
+import { type Cast, withoutPauses } from "./cast";
+import { Playback } from "./playback";
+import { fitInto, openScreen, show, THEMES } from "./screen";
 
 const SPEEDS = [0.5, 1, 2, 4, 8, 16] as const;
 /** A longer pause than this is cut short when pauses are skipped. */
 const PAUSE_S = 1.5;
 /** Seconds that an arrow key moves. */
 const JUMP_S = 5;
-
-const THEMES: Record<"dark" | "light", ITheme> = {
-  dark: { background: "#0e1116", foreground: "#e6e9ee", cursor: "#5ccdb4" },
-  light: { background: "#ffffff", foreground: "#1a1f26", cursor: "#0a6b5b", selectionBackground: "#b9ddd5" },
-};
 
 /** The player. */
 export default function Player(props: { readonly cast: Cast }) {
@@ -31,20 +27,7 @@ export default function Player(props: { readonly cast: Cast }) {
 
   useEffect(() => {
     if (box.current === null) return;
-    const terminal = new Terminal({
-      cols: cast.current.cols,
-      rows: cast.current.rows,
-      disableStdin: true,
-      fontFamily: getComputedStyle(document.documentElement).getPropertyValue("--mono"),
-      fontSize: terminalFontSize.value,
-      scrollback: 5000,
-      theme: THEMES[colors.value],
-      // A link in a recording goes nowhere: whoever made the output chose where.
-      linkHandler: { activate: () => undefined },
-    });
-    // The keys steer the player: the terminal leaves all of them to the page.
-    terminal.attachCustomKeyEventHandler(() => false);
-    terminal.open(box.current);
+    const terminal = openScreen(box.current, cast.current);
     fitInto(terminal, box.current);
     const playback = new Playback(cast.current);
     state.current = { terminal, playback };
@@ -104,7 +87,6 @@ export default function Player(props: { readonly cast: Cast }) {
     event.preventDefault();
   };
 
-  const { length } = cast.current;
   return (
     <section class="player" aria-label="Player" onKeyDown={onKey}>
       <div class="player-screen" ref={box} />
@@ -112,20 +94,7 @@ export default function Player(props: { readonly cast: Cast }) {
         <button type="button" class="primary" onClick={toggle}>
           {playing ? "Pause" : "Play"}
         </button>
-        <input
-          class="grow"
-          type="range"
-          aria-label="Position"
-          aria-valuetext={`${duration(position * 1000)} of ${duration(length * 1000)}`}
-          min={0}
-          max={length}
-          step="any"
-          value={position}
-          onInput={(event) => seek(event.currentTarget.valueAsNumber)}
-        />
-        <span class="mono">
-          {duration(position * 1000)} / {duration(length * 1000)}
-        </span>
+        <Slider position={position} length={cast.current.length} onSeek={seek} />
         <label class="check">
           Speed
           <select value={String(speed)} onChange={(event) => setSpeed(Number(event.currentTarget.value))}>
@@ -149,15 +118,30 @@ export default function Player(props: { readonly cast: Cast }) {
   );
 }
 
-/** Makes the font as small as it must be to show the whole screen, and no larger than a person chose. */
-function fitInto(terminal: Terminal, box: HTMLElement): void {
-  const screen = box.querySelector(".xterm-screen");
-  if (screen === null || screen.clientWidth === 0) return;
-  const size = terminal.options.fontSize ?? terminalFontSize.value;
-  const room = { width: box.clientWidth - 32, height: Math.max(200, innerHeight - 270) };
-  const share = Math.min(room.width / screen.clientWidth, room.height / screen.clientHeight);
-  const fitting = Math.floor(size * share * 2) / 2;
-  terminal.options.fontSize = Math.max(FONT_SIZE.min, Math.min(terminalFontSize.value, fitting));
+function Slider(props: {
+  readonly position: number;
+  readonly length: number;
+  readonly onSeek: (position: number) => void;
+}) {
+  const [at, length] = [props.position, props.length].map((seconds) => duration(seconds * 1000));
+  return (
+    <>
+      <input
+        class="grow"
+        type="range"
+        aria-label="Position"
+        aria-valuetext={`${at} of ${length}`}
+        min={0}
+        max={props.length}
+        step="any"
+        value={props.position}
+        onInput={(event) => props.onSeek(event.currentTarget.valueAsNumber)}
+      />
+      <span class="mono">
+        {at} / {length}
+      </span>
+    </>
+  );
 }
 
 const shortened = new WeakMap<Cast, Cast>();
@@ -169,32 +153,4 @@ function withoutPausesOnce(cast: Cast): Cast {
   const short = withoutPauses(cast, PAUSE_S);
   shortened.set(cast, short);
   return short;
-}
-
-function show(terminal: Terminal, cast: Cast, steps: Steps): void {
-  if (steps.reset) {
-    // In line with what is still being parsed: a reset by the API would overtake it.
-    terminal.write("\x1bc", () => resize(terminal, cast.cols, cast.rows));
-  }
-  let text = "";
-  const flush = () => {
-    if (text !== "") terminal.write(text);
-    text = "";
-  };
-  for (const event of steps.events) {
-    if (event.kind === "output") {
-      text += event.data;
-      continue;
-    }
-    const size = parseSize(event.data);
-    if (size === null) continue;
-    flush();
-    // In line with the output: what was written before is parsed at the size that it was written for.
-    terminal.write("", () => resize(terminal, size.cols, size.rows));
-  }
-  flush();
-}
-
-function resize(terminal: Terminal, cols: number, rows: number): void {
-  if (terminal.cols !== cols || terminal.rows !== rows) terminal.resize(cols, rows);
 }
