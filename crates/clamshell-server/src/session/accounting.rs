@@ -119,8 +119,14 @@ impl Registry {
     /// Looks at a session and writes its sums down, for whoever is about to be told. `None` when it has no compute.
     pub(crate) async fn account_for(&self, session: &Arc<Session>) -> Option<SandboxStats> {
         let stats = session.look_at_use(self.now_ms()).await?;
-        let account = session.lock().account;
-        if self.now_ms().abs_diff(account.at_ms) >= FRESH_MS {
+        let is_stale = {
+            let state = session.lock();
+            let gaps = |usage: SessionUsage| (usage.cpu_missing, usage.memory_missing);
+            // That nothing counts it must not look like nothing used, not even for a second.
+            gaps(state.meter.told()) != gaps(state.told_usage)
+                || self.now_ms().abs_diff(state.account.at_ms) >= FRESH_MS
+        };
+        if is_stale {
             self.write_usages(std::slice::from_ref(session)).await;
         }
         Some(stats)

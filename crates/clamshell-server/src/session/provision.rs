@@ -147,6 +147,8 @@ impl Registry {
         let registry = Arc::clone(self);
         let session = Arc::clone(session);
         self.tasks.spawn(async move {
+            // Whether its use can be counted at all.
+            registry.account_for(&session).await;
             let shutdown = registry.shutdown.clone();
             tokio::select! {
                 () = session.driver.wait(&compute.sandbox) => {

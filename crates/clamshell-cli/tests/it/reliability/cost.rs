@@ -1,9 +1,11 @@
 //! What sessions use is counted once, whatever happens to their server and to them.
 
-use clamshell_testkit::{Client, eventually};
-use serde_json::Value;
+use std::{os::unix::fs::PermissionsExt, process::Command};
 
-use super::{PATIENCE, get_json, run, session_id, start, stop};
+use clamshell_testkit::{Client, ServerProcess, eventually};
+use serde_json::{Value, json};
+
+use super::{PATIENCE, binary, get_json, run, session_id, start, stop};
 
 /// A processor's second costs 1, so does a hundred seconds of a GB.
 const RATES: &str = "[cost]\ncurrency = \"EUR\"\nvcpu_hour = 3600\ngb_hour = 36.0\n";
@@ -153,4 +155,44 @@ async fn memory_is_counted_by_the_time_that_it_is_held() {
     let stopped = usage(&client, &session).await;
     assert!(sum(&stopped) >= sum(&last) && sum(&stopped) <= sum(&last) + 60.0 * per_s, "{stopped}");
     assert_eq!(usage(&client, &session).await, stopped);
+}
+
+/// Takes the control groups out of the sight of a program and starts it.
+const WITHOUT_GROUPS: &str = "umount --recursive --lazy /sys/fs/cgroup && exec \"$0\" \"$@\"";
+
+#[tokio::test]
+async fn where_nothing_counts_what_is_used_it_is_not_known() {
+    let works = Command::new("unshare").args(["--mount", "sh", "-c", WITHOUT_GROUPS, "true"]).output();
+    if !works.is_ok_and(|works| works.status.success()) {
+        println!("skipped: control groups cannot be hidden from a server here");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("clamshell");
+    let script =
+        format!("#!/bin/sh\nexec unshare --mount sh -c '{WITHOUT_GROUPS}' {} \"$@\"\n", binary().display());
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = ServerProcess::start(&program, RATES).await.unwrap();
+    let client = server.client().await.unwrap();
+    let doctor = get_json(&client, "/doctor").await;
+    let capabilities = doctor["reports"][0]["capabilities"].as_array().unwrap();
+    for name in ["CPU accounting", "memory accounting"] {
+        let found = capabilities.iter().find(|one| one["name"] == name).unwrap();
+        assert_eq!(found["available"], false, "{found}");
+        assert!(found["hint"].as_str().unwrap().contains("not known"), "{found}");
+    }
+    let session = session_id("uncounted");
+    run(&client, &session, "true").await;
+    let unknown = |usage: &Value, when: &str| {
+        for name in ["cpuSeconds", "memoryGbSeconds", "cost"] {
+            assert_eq!(usage[name], Value::Null, "{when}: {usage}");
+        }
+        assert!(usage["notes"].to_string().contains("clamshell doctor"), "{when}: {usage}");
+    };
+    unknown(&usage(&client, &session).await, "at once");
+    unknown(&get_json(&client, "/sessions").await["sessions"][0]["usage"], "in the list");
+    assert_eq!(stop(&client, &session).await.status, 200);
+    unknown(&usage(&client, &session).await, "stopped");
+    assert_eq!(usage(&client, &session).await["cpuUsageUs"], json!(null));
 }
