@@ -7,5 +7,6 @@
 
 pub mod jwt;
 pub mod oidc;
+mod percent;
 pub mod policy;
 pub mod role_session;

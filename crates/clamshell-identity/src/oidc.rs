@@ -20,9 +20,12 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::jwt::{
-    AuthorizeError, AuthorizerError, FetchError, Fetcher, JwtAuthorizer, JwtAuthorizerInput, TokenIdentity,
-    Verifier,
+use crate::{
+    jwt::{
+        AuthorizeError, AuthorizerError, FetchError, Fetcher, JwtAuthorizer, JwtAuthorizerInput,
+        TokenIdentity, Verifier,
+    },
+    percent::escape,
 };
 
 /// The provider's endpoints are read again after so long.
@@ -367,19 +370,6 @@ fn form(fields: &[(&str, &str)]) -> String {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
     pairs.join("&")
-}
-
-/// Percent-encodes all but the unreserved characters.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

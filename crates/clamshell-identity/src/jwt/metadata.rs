@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{authorizer::JwtAuthorizer, error::AuthorizeError};
+use crate::percent::escape;
 
 /// URL of a runtime's protected resource metadata. `base`: scheme and host of the data plane, without
 /// a slash at the end; `arn`: not escaped.
@@ -70,19 +71,6 @@ pub fn fallback_issuer(discovery_url: &str) -> String {
 
 fn invocation_url(base: &str, arn: &str) -> String {
     format!("{base}/runtimes/{}/invocations", escape(arn))
-}
-
-/// Percent-encodes all but the unreserved characters, as clients encode the ARN in the path.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
 
 /// Drops what would end a quoted string or a header: the base may hold a client's `Host`.
