@@ -67,6 +67,7 @@ pub(super) fn status_seeds() -> Vec<Vec<u8>> {
         Status::Screen { shell_id: shell_id(), offset: 3, bytes: 4 },
         Status::Run { shell_id: shell_id(), offset: 3, end: 9, cols: 80, rows: 24 },
         Status::Answers { shell_id: shell_id(), answers: true },
+        Status::Typed { shell_id: shell_id(), bytes: 7 },
         Status::Exited { code: 0, signal: None },
         Status::Exited { code: 137, signal: Some(9) },
         Status::Failed { message: "no".to_owned() },

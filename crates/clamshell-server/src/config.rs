@@ -5,6 +5,7 @@ mod access_points;
 mod artifacts;
 mod console;
 mod cost;
+mod web;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ use self::console::FileConsole;
 pub use self::console::{ConsolePolicy, OidcPolicy};
 pub use self::cost::CostRates;
 use self::cost::FileCost;
-use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource};
+use crate::{local::default_data_dir, logs::LogPolicy, objects::BucketSource, web::WebLimits};
 
 /// What command-line flags say; `None` leaves the value to the environment, the file, the default.
 #[derive(Debug, Clone, Default)]
@@ -165,6 +166,8 @@ pub struct Config {
     pub keep_workspace_across_versions: bool,
     /// The browser console.
     pub console: ConsolePolicy,
+    /// How many shells `clamshell web` has.
+    pub web: WebLimits,
     /// What use costs; `None`: nobody has said.
     pub cost: Option<CostRates>,
 }
@@ -224,6 +227,7 @@ struct File {
     invocations: FileInvocations,
     logs: FileLogs,
     console: FileConsole,
+    web: web::FileWeb,
     cost: Option<FileCost>,
 }
 
@@ -379,6 +383,7 @@ impl Config {
             listen,
             access_points: access_points::access_points(file.access_points, &data_dir, &buckets)?,
             console: console::console(file.console, &data_dir)?,
+            web: web::limits(&file.web)?,
             cost: file.cost.map(cost::cost).transpose()?,
             data_dir,
             tls,

@@ -44,7 +44,10 @@ pub use http::EXTENSION_ROUTES;
 pub use logs::LogPolicy;
 pub use server::{RunError, Server};
 pub use tls::TlsError;
-pub use web::{ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket, WebPolicy};
+pub use web::{
+    ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket, WebLimits, WebPolicy,
+    WebStartError,
+};
 
 /// Serves until SIGTERM or SIGINT.
 ///

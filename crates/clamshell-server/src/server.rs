@@ -46,7 +46,7 @@ use crate::{
     session::{Registry, RegistryParts},
     shares::{self, Shares},
     tls::{self, TlsError},
-    web::{Upstream, Web, WebParts, WebPolicy},
+    web::{Upstream, Web, WebParts, WebPolicy, WebStartError},
 };
 
 /// Tasks of connections that were cut have this long to tidy up.
@@ -103,6 +103,9 @@ pub enum RunError {
         /// What the store holds.
         stored: Region,
     },
+    /// Shells of a web terminal.
+    #[error("cannot find the shells of the web terminal")]
+    Web(#[from] WebStartError),
     /// TLS.
     #[error("cannot set up TLS")]
     Tls(#[from] TlsError),
@@ -241,17 +244,22 @@ impl Server {
         refresh_roles(&store, clock.now_ms()).await?;
         let console = Console::load(&store, &clock, &entropy, &config.console).await?;
         let audit = Audit::new(store.clone(), Arc::clone(&clock), store.last_audit_id().await?);
-        let web = upstream.map(|(upstream, policy)| {
-            Web::new(WebParts {
-                upstream,
-                policy,
-                store: store.clone(),
-                clock: Arc::clone(&clock),
-                entropy: Arc::clone(&entropy),
-                tasks: tasks.clone(),
-                shutdown: shutdown.clone(),
-            })
-        });
+        let web = match upstream {
+            None => None,
+            Some((upstream, policy)) => {
+                let parts = WebParts {
+                    upstream,
+                    policy,
+                    limits: config.web,
+                    store: store.clone(),
+                    clock: Arc::clone(&clock),
+                    entropy: Arc::clone(&entropy),
+                    tasks: tasks.clone(),
+                    shutdown: shutdown.clone(),
+                };
+                Some(Web::new(parts, &data_dir).await?)
+            }
+        };
         let app = Arc::new(App {
             config,
             account_id: account.account_id,

@@ -211,6 +211,18 @@ impl Session {
         }
     }
 
+    /// Calls a shell that was just started by its runtime and a number, unless it has a name. Gives the new one.
+    pub(crate) fn name_new(&self, shell_id: &str, runtime_name: &str) -> Option<String> {
+        let mut titles = self.lock_titles();
+        if titles.contains_key(shell_id) {
+            return None;
+        }
+        let taken: Vec<&String> = titles.values().collect();
+        let title = clamshell_store::default_title(runtime_name, &taken);
+        titles.insert(shell_id.to_owned(), title.clone());
+        Some(title)
+    }
+
     fn lock_titles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.titles.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

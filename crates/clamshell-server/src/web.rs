@@ -2,17 +2,23 @@
 //! connections and the credentials. Pages speak the attachment of `docs/api.md` with it, as they do with any server.
 //!
 //! A session and its shells belong to the user who opened them. What was printed while nobody was connected is as much as
-//! the endpoint replays.
+//! the endpoint replays; what is known of a shell outlives this process.
 
 mod joint;
+mod journal;
+mod limits;
 mod page;
 mod ring;
 mod shell;
 mod state;
+mod typing;
 mod upstream;
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -23,22 +29,29 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use journal::Journals;
+pub(crate) use limits::Limit;
+pub use limits::WebLimits;
 pub(crate) use page::PageAsk;
+use shell::Shell;
 pub use shell::WebPolicy;
-use shell::{Input, Shell};
 pub(crate) use state::From as PageFrom;
-use state::{End, Link};
+use state::{End, Link, State};
+pub(crate) use typing::WRITER_BYTES_MAX;
 pub use upstream::{ShellAsk, Upstream, UpstreamError, UpstreamInfo, UpstreamShell, UpstreamSocket};
-
-/// Shells connected at once, over all users; each holds up to 4 MiB of output.
-const CONNECTED_MAX: usize = 512;
 
 /// Size of a terminal until a page says what it has.
 const FIRST_SIZE: (u16, u16) = (80, 24);
 
-/// Offsets of a process begin at its time in milliseconds shifted by so much: above those of all earlier ones, at less than
-/// 4 MB a second between them, and below 2^53, which pages can count to.
+/// Offsets of a shell of which nothing is known begin at its time in milliseconds shifted by so much: above those of all
+/// earlier ones, at less than 4 MB a second between them, and below 2^53, which pages can count to.
 const START_SHIFT: u32 = 12;
+
+/// Shells that are opened at the same time, when they hash apart: each may have some MiB to read and paint.
+const OPENINGS: usize = 16;
+
+/// Files of what is known of shells, in the data directory.
+const SHELLS_DIR: &str = "shells";
 
 /// A shell is not to be had.
 #[derive(Debug, Error)]
@@ -48,13 +61,27 @@ pub(crate) enum WebError {
     NotFound,
     /// This user has enough of them, or all users have.
     #[error("too many shells")]
-    TooMany,
+    TooMany(#[source] Limit),
     /// The endpoint.
     #[error("the endpoint failed")]
     Upstream(#[source] UpstreamError),
     /// The store.
     #[error("cannot store shells")]
     Store(#[from] StoreError),
+    /// The task that reads what is known of a shell.
+    #[error("cannot read what is known of a shell")]
+    Read,
+}
+
+/// There is no web terminal.
+#[derive(Debug, Error)]
+pub enum WebStartError {
+    /// The store.
+    #[error("cannot read the shells of users")]
+    Store(#[from] StoreError),
+    /// The directory of the shells.
+    #[error("cannot open the directory of shells")]
+    Files(#[from] io::Error),
 }
 
 /// A shell as its owner sees it.
@@ -83,18 +110,23 @@ type Key = (SessionId, ShellId);
 pub(crate) struct Web {
     upstream: Arc<dyn Upstream>,
     policy: WebPolicy,
+    limits: WebLimits,
     store: Store,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    journals: Journals,
     connected: Mutex<HashMap<Key, Arc<Shell>>>,
+    /// Held while a shell is opened, by its hash: its file has one reader and one writer.
+    openings: [tokio::sync::Mutex<()>; OPENINGS],
 }
 
 /// What [`Web`] is made of.
 pub(crate) struct WebParts {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) policy: WebPolicy,
+    pub(crate) limits: WebLimits,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -103,10 +135,27 @@ pub(crate) struct WebParts {
 }
 
 impl Web {
-    pub(crate) fn new(parts: WebParts) -> Arc<Self> {
-        let WebParts { upstream, policy, store, clock, entropy, tasks, shutdown } = parts;
-        let connected = Mutex::default();
-        Arc::new(Self { upstream, policy, store, clock, entropy, tasks, shutdown, connected })
+    /// Shells of the users in this data directory.
+    ///
+    /// # Errors
+    /// [`WebStartError`].
+    pub(crate) async fn new(parts: WebParts, data_dir: &Path) -> Result<Arc<Self>, WebStartError> {
+        let WebParts { upstream, policy, limits, store, clock, entropy, tasks, shutdown } = parts;
+        let running = store.running_web_shells().await?;
+        let journals = Journals::open(data_dir.join(SHELLS_DIR), &running)?;
+        Ok(Arc::new(Self {
+            upstream,
+            policy,
+            limits,
+            store,
+            clock,
+            entropy,
+            tasks,
+            shutdown,
+            journals,
+            connected: Mutex::default(),
+            openings: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+        }))
     }
 
     /// The endpoint.
@@ -130,29 +179,27 @@ impl Web {
                 return Err(WebError::NotFound);
             }
         }
-        self.store.open_web_shell(&key.0, &key.1, owner, self.clock.now_ms()).await.map_err(|error| {
+        let _opening = self.opening(&key).lock().await;
+        let (runtime, most) = (&self.upstream.info().runtime_name, self.limits.shells_per_user);
+        let now_ms = self.clock.now_ms();
+        self.store.open_web_shell(&key.0, &key.1, owner, (runtime, most), now_ms).await.map_err(|error| {
             match error {
                 OpenWebShellError::NotYours => WebError::NotFound,
-                OpenWebShellError::TooMany => WebError::TooMany,
+                OpenWebShellError::TooMany => WebError::TooMany(Limit::ShellsPerUser(most)),
                 OpenWebShellError::Store(error) => WebError::Store(error),
             }
         })?;
-        let mut connected = self.lock();
-        if let Some(shell) = connected.get(&key)
-            && shell.standing().1.is_none()
-        {
-            return Ok(Attachable { web: Arc::clone(self), shell: Arc::clone(shell) });
+        if let Some(shell) = self.running(&key) {
+            return Ok(Attachable { web: Arc::clone(self), shell });
         }
-        if connected.len() >= CONNECTED_MAX {
-            return Err(WebError::TooMany);
-        }
-        let ask = ShellAsk { session_id: key.0.clone(), shell_id: key.1.clone(), size: FIRST_SIZE };
-        let (shell, inputs) = Shell::new(ask, self.clock.now_ms() << START_SHIFT);
-        connected.insert(key.clone(), Arc::clone(&shell));
+        self.check_limits(owner)?;
+        let state = self.recall(&key).await?;
+        let ask = ShellAsk { session_id: key.0.clone(), shell_id: key.1.clone(), size: state.size() };
+        let shell = Shell::new(ask, owner.to_owned(), state);
+        self.lock().insert(key.clone(), Arc::clone(&shell));
         let web = Arc::clone(self);
         let driven = Arc::clone(&shell).drive(
             Arc::clone(&self.upstream),
-            inputs,
             self.policy,
             Arc::clone(&self.entropy),
             self.shutdown.clone(),
@@ -165,16 +212,48 @@ impl Web {
         Ok(Attachable { web: Arc::clone(self), shell })
     }
 
+    fn opening(&self, key: &Key) -> &tokio::sync::Mutex<()> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % OPENINGS as u64).unwrap_or_default();
+        &self.openings[index]
+    }
+
+    fn running(&self, key: &Key) -> Option<Arc<Shell>> {
+        self.lock().get(key).filter(|shell| shell.standing().1.is_none()).cloned()
+    }
+
+    fn check_limits(&self, owner: &str) -> Result<(), WebError> {
+        let connected = self.lock();
+        let mine = connected.values().filter(|shell| shell.owner == owner).count();
+        self.limits.check(mine, connected.len()).map_err(WebError::TooMany)
+    }
+
+    /// What an earlier process, or an earlier task of this one, knew of a shell.
+    async fn recall(&self, key: &Key) -> Result<State, WebError> {
+        let start = self.clock.now_ms() << START_SHIFT;
+        let (journals, path) = (self.journals.clone(), self.journals.path(&key.0, &key.1));
+        let recalled = tokio::task::spawn_blocking(move || {
+            let known = State::restored(&journals.read(&path), journals.boot());
+            let mut state = known.unwrap_or_else(|| State::new(start, FIRST_SIZE));
+            if let Err(error) = state.keep(&journals, path) {
+                tracing::error!(%error, "cannot keep a shell: a restart will not find its output");
+            }
+            state
+        });
+        recalled.await.map_err(|_| WebError::Read)
+    }
+
     /// The task of a shell is done.
     async fn over(&self, key: &Key, shell: &Arc<Shell>) {
+        // A page that came at this very moment connects again.
+        shell.change(|state| state.on_end(End::Detached));
         {
             let mut connected = self.lock();
             if connected.get(key).is_some_and(|other| Arc::ptr_eq(other, shell)) {
                 connected.remove(key);
             }
         }
-        // A page that came at this very moment connects again.
-        shell.change(|state| state.on_end(End::Detached));
         if let Some(End::Exited { code, .. }) = shell.standing().1 {
             let ended =
                 self.store.end_web_shell(&key.0, &key.1, Some(i64::from(code)), self.clock.now_ms()).await;
@@ -228,7 +307,7 @@ impl Web {
     /// [`WebError`].
     pub(crate) async fn close(self: &Arc<Self>, owner: &str, key: Key) -> Result<(), WebError> {
         let shell = self.open(owner, key.clone(), false).await?;
-        shell.shell.send(Input::Close);
+        shell.shell.close();
         self.store.end_web_shell(&key.0, &key.1, None, self.clock.now_ms()).await?;
         Ok(())
     }

@@ -45,4 +45,4 @@ pub use standbys::Standby;
 pub use store::Store;
 pub use terminals::{TERMINAL_SECRETS_MAX, TerminalSecret, TerminalSecretError};
 pub use tokens::{Receipt, StoredAnswer};
-pub use web_shells::{OpenWebShellError, WEB_SHELLS_MAX, WebShellRecord};
+pub use web_shells::{OpenWebShellError, WebShellRecord, default_title, is_default_title};

@@ -12,9 +12,6 @@ use crate::{
 
 const TABLE: &str = "web_shells";
 
-/// Shells of one owner that may run at once: far above what a person looks at.
-pub const WEB_SHELLS_MAX: i64 = 64;
-
 /// Ended shells are forgotten after this long.
 const ENDED_KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
@@ -54,7 +51,8 @@ pub enum OpenWebShellError {
 }
 
 impl Store {
-    /// Notes that a user opens a shell, new or not; an ended one begins again.
+    /// Notes that a user opens a shell, new or not; an ended one begins again. A new one is called by `family` and the first
+    /// number that no other shell of the session has; at most `shells_max` of a user run at once.
     ///
     /// # Errors
     /// [`OpenWebShellError`].
@@ -63,6 +61,7 @@ impl Store {
         session_id: &SessionId,
         shell_id: &ShellId,
         owner: &str,
+        (family, shells_max): (&str, u32),
         now_ms: u64,
     ) -> Result<(), OpenWebShellError> {
         let mut tx = self.write().await?;
@@ -92,23 +91,48 @@ impl Store {
         .fetch_one(&mut *tx)
         .await
         .map_err(StoreError::from)?;
-        if Columns::new(TABLE, &running).number::<i64>("rows")? >= WEB_SHELLS_MAX {
+        if Columns::new(TABLE, &running).number::<i64>("rows")? >= i64::from(shells_max) {
             return Err(OpenWebShellError::TooMany);
         }
+        let named = sqlx::query("SELECT title FROM web_shells WHERE session_id = $1")
+            .bind(session_id.as_str())
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::from)?;
+        let taken = named
+            .iter()
+            .map(|row| Columns::new(TABLE, row).text("title"))
+            .collect::<Result<Vec<_>, StoreError>>()?;
         sqlx::query(
             "INSERT INTO web_shells (session_id, shell_id, owner, title, created_at_ms, attached_at_ms) \
-             VALUES ($1, $2, $3, '', $4, $4) ON CONFLICT (session_id, shell_id) \
+             VALUES ($1, $2, $3, $5, $4, $4) ON CONFLICT (session_id, shell_id) \
              DO UPDATE SET attached_at_ms = $4, ended_at_ms = NULL, exit_code = NULL",
         )
         .bind(session_id.as_str())
         .bind(shell_id.as_str())
         .bind(owner)
         .bind(stored_ms(now_ms))
+        .bind(default_title(family, &taken))
         .execute(&mut *tx)
         .await
         .map_err(StoreError::from)?;
         tx.commit().await.map_err(StoreError::from)?;
         Ok(())
+    }
+
+    /// All shells without an end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn running_web_shells(&self) -> Result<Vec<(SessionId, ShellId)>, StoreError> {
+        let rows = sqlx::query("SELECT session_id, shell_id FROM web_shells WHERE ended_at_ms IS NULL")
+            .fetch_all(&self.readers)
+            .await?;
+        let key = |row: &AnyRow| {
+            let columns = Columns::new(TABLE, row);
+            Ok((columns.id("session_id")?, columns.id("shell_id")?))
+        };
+        rows.iter().map(key).collect()
     }
 
     /// One shell.
@@ -188,6 +212,19 @@ impl Store {
     }
 }
 
+/// What a new shell is called until somebody gives it a name: by its runtime and the first number that is free.
+pub fn default_title<T: AsRef<str>>(family: &str, taken: &[T]) -> String {
+    // One of so many numbers is free.
+    let titles = (1..=taken.len() + 1).map(|number| format!("{family} {number}"));
+    titles.into_iter().find(|title| taken.iter().all(|other| other.as_ref() != title)).unwrap_or_default()
+}
+
+/// Whether a shell is still called as [`default_title`] did.
+pub fn is_default_title(family: &str, title: &str) -> bool {
+    let number = title.strip_prefix(family).and_then(|rest| rest.strip_prefix(' '));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn record(row: &AnyRow) -> Result<WebShellRecord, StoreError> {
     let columns = Columns::new(TABLE, row);
     Ok(WebShellRecord {
@@ -200,4 +237,21 @@ fn record(row: &AnyRow) -> Result<WebShellRecord, StoreError> {
         ended_at_ms: columns.optional_number("ended_at_ms")?,
         exit_code: columns.optional_number("exit_code")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_shells_are_called_by_their_runtime_and_a_number() {
+        let check = |taken: &[&str], expect: &str| assert_eq!(default_title("agent", taken), expect);
+        check(&[], "agent 1");
+        check(&["agent 1", "build"], "agent 2");
+        check(&["agent 2", "agent 3", ""], "agent 1");
+        assert!(is_default_title("agent", "agent 12"));
+        for other in ["agent", "agent ", "agent 1b", "agents 1", "my agent 1"] {
+            assert!(!is_default_title("agent", other), "{other}");
+        }
+    }
 }

@@ -71,6 +71,14 @@ pub enum Status {
         /// It does.
         answers: bool,
     },
+    /// How many bytes of input of the client's writer were taken; for clients that named one. The first one of a
+    /// connection says from which byte on to send; what later ones count has been passed on. Clamshell only.
+    Typed {
+        /// Id of the shell.
+        shell_id: String,
+        /// Bytes of input since the writer was first named.
+        bytes: u64,
+    },
     /// The shell ended. 128 plus the signal's number when a signal killed it.
     Exited {
         /// Exit code.
@@ -139,6 +147,8 @@ struct WireMetadata {
     run: Option<WireRun>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answers: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typed: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -215,6 +225,9 @@ impl Status {
             Self::Answers { shell_id, answers } => {
                 success(WireMetadata { answers: Some(*answers), ..metadata(shell_id) })
             }
+            Self::Typed { shell_id, bytes } => {
+                success(WireMetadata { typed: Some(*bytes), ..metadata(shell_id) })
+            }
             Self::Exited { code: 0, signal: None } => success(WireMetadata::default()),
             Self::Exited { code, signal } => {
                 let mut causes = vec![WireCause { reason: "ExitCode".into(), message: code.to_string() }];
@@ -262,6 +275,9 @@ impl Status {
             } => Ok(Self::Run { shell_id, offset, end, cols, rows }),
             WireMetadata { shell_id: Some(shell_id), answers: Some(answers), .. } => {
                 Ok(Self::Answers { shell_id, answers })
+            }
+            WireMetadata { shell_id: Some(shell_id), typed: Some(bytes), .. } => {
+                Ok(Self::Typed { shell_id, bytes })
             }
             WireMetadata { shell_id: Some(shell_id), reconnected, bytes_dropped, offset, .. } => {
                 let reconnected = reconnected.unwrap_or(false);
@@ -407,6 +423,14 @@ mod tests {
         check(
             &Status::Answers { shell_id: build(), answers: false },
             r#""metadata":{"shellId":"build","reconnected":true,"answers":false},"status":"Success""#,
+        );
+    }
+
+    #[test]
+    fn what_was_typed() {
+        check(
+            &Status::Typed { shell_id: build(), bytes: 70_000 },
+            r#""metadata":{"shellId":"build","reconnected":true,"typed":70000},"status":"Success""#,
         );
     }
 

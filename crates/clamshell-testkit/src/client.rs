@@ -73,6 +73,8 @@ pub enum ShellEvent {
     Output(Vec<u8>),
     /// A STATUS frame.
     Status(Status),
+    /// Something for people, beside the output.
+    Notice(String),
     /// A heartbeat.
     Heartbeat,
     /// A CLOSE frame.
@@ -306,6 +308,7 @@ impl ShellSocket {
             return Ok(match ShellFrame::from_server(&data)? {
                 ShellFrame::Stdout(bytes) => ShellEvent::Output(bytes.to_vec()),
                 ShellFrame::Status(json) => ShellEvent::Status(Status::parse(json)?),
+                ShellFrame::Stderr(text) => ShellEvent::Notice(String::from_utf8_lossy(text).into_owned()),
                 ShellFrame::Heartbeat => ShellEvent::Heartbeat,
                 ShellFrame::Close => ShellEvent::Close,
                 other => bail!("server sent {other:?}"),
@@ -333,7 +336,7 @@ impl ShellSocket {
                 .with_context(|| format!("no {text:?} in {:?}", String::from_utf8_lossy(&seen)))??;
             match event {
                 ShellEvent::Output(bytes) => seen.extend_from_slice(&bytes),
-                ShellEvent::Status(_) | ShellEvent::Heartbeat => {}
+                ShellEvent::Status(_) | ShellEvent::Notice(_) | ShellEvent::Heartbeat => {}
                 other => bail!("{other:?} after {:?}", String::from_utf8_lossy(&seen)),
             }
             if seen.windows(text.len()).any(|window| window == text.as_bytes()) {

@@ -133,7 +133,9 @@ impl Receiver {
                 }
                 Received::Ignore
             }
-            Status::Resized { .. } | Status::Run { .. } | Status::Answers { .. } => Received::Ignore,
+            Status::Resized { .. } | Status::Run { .. } | Status::Answers { .. } | Status::Typed { .. } => {
+                Received::Ignore
+            }
             Status::Exited { code, .. } => Received::End(End::Exited(code)),
             Status::Failed { message } => Received::End(End::Failed(printable(&message))),
         }

@@ -59,6 +59,7 @@ impl Upstream for Endpoint {
             Ok(UpstreamShell {
                 socket: connection.socket.messages,
                 reconnected: connection.reconnected,
+                offset: connection.offset,
                 early: connection.early,
             })
         })

@@ -62,7 +62,7 @@ async fn count_all(socket: &mut ShellSocket, mut seen: Vec<u8>) {
                 consumed += bytes.len() as u64;
                 socket.send(&ShellFrame::Consumed(consumed)).await.unwrap();
             }
-            ShellEvent::Status(_) | ShellEvent::Heartbeat => {}
+            ShellEvent::Status(_) | ShellEvent::Notice(_) | ShellEvent::Heartbeat => {}
             other => panic!("{other:?} after {}", tail(&seen)),
         }
     }
@@ -138,9 +138,154 @@ async fn e2e_web_outlives_its_endpoint() {
     count_all(&mut socket, seen).await;
 }
 
+/// Numbers that look random, the same for the same seed (splitmix64).
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
+    }
+}
+
+/// What the endpoint itself has of a shell's output, from an offset of its own on.
+async fn reference(upstream: &ServerProcess, shell: &str) -> Vec<u8> {
+    let path = format!("/clamshell/v1/sessions/{SESSION}/shells/{shell}/log");
+    let reply = upstream.client().await.unwrap().request("GET", &path, &[], b"").await.unwrap();
+    assert_eq!(reply.status.as_u16(), 200);
+    reply.body.to_vec()
+}
+
+#[tokio::test]
+async fn e2e_web_goes_on_at_the_byte_wherever_it_is_killed() {
+    const END: &[u8] = b"alldone\r\n";
+    let Scene { client, upstream, mut web } = scene("").await;
+    let mut random = Seeded(20);
+    let (mut socket, first, first_run) = attach(&client, "killed", "create=true&from=end").await;
+    assert_eq!(first, first_run, "nothing was printed before");
+    // 1.5 MB, longer than a replay, in bursts, on the screen and beside it.
+    let program = "stty -echo; PS1=; for i in $(seq 1 60); do seq $((i*10000)) $((i*10000+2999)); \
+                   printf '\\033[2J\\033[3;4Hkilled %s' $i; sleep 0.1; done; echo all''done\n";
+    socket.input(program.as_bytes()).await.unwrap();
+    let (mut seen, mut kills) = (Vec::new(), 0);
+    let mut next_kill = 1000;
+    let is_over =
+        |seen: &[u8]| seen[seen.len().saturating_sub(100)..].windows(END.len()).any(|last| last == END);
+    while !is_over(&seen) {
+        let mut consumed = 0;
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(60), socket.next()).await;
+            match event.unwrap_or_else(|_| panic!("nothing more after {}", tail(&seen))).unwrap() {
+                ShellEvent::Output(bytes) => {
+                    seen.extend_from_slice(&bytes);
+                    consumed += bytes.len() as u64;
+                    socket.send(&ShellFrame::Consumed(consumed)).await.unwrap();
+                }
+                ShellEvent::Status(_) | ShellEvent::Heartbeat => {}
+                other => panic!("{other:?} after {}", tail(&seen)),
+            }
+            if is_over(&seen) || (kills < 8 && seen.len() >= next_kill) {
+                break;
+            }
+        }
+        if is_over(&seen) {
+            break;
+        }
+        web.kill_9().unwrap();
+        web.start_again().await.unwrap();
+        kills += 1;
+        next_kill = seen.len() + random.below(300_000);
+        let offset = first + seen.len() as u64;
+        let (back, its_first, its_run) = attach(&client, "killed", &format!("from=offset:{offset}")).await;
+        assert_eq!((its_first, its_run), (offset, first_run), "the count goes on after kill {kills}");
+        socket = back;
+    }
+    assert!(kills >= 4, "{kills}");
+    let expect = reference(&upstream, "killed").await;
+    let differs = seen.iter().zip(&expect).position(|(mine, other)| mine != other);
+    assert_eq!(differs, None, "every byte once, in order");
+    assert!(seen.len() <= expect.len(), "and no more");
+}
+
+#[tokio::test]
+async fn e2e_web_passes_input_on_once_wherever_it_is_killed() {
+    const LINES: usize = 200;
+    let Scene { client, upstream: _upstream, mut web } = scene("").await;
+    let mut random = Seeded(21);
+    let mut first = open(&client, "typed").await;
+    // It says nothing while it is typed to.
+    let program = "echo rea''ding; while read -r line && [ $line != end ]; do all=\"$all $line\"; done; echo got:$all.\n";
+    first.input(program.as_bytes()).await.unwrap();
+    first.read_until("reading\r\n").await.unwrap();
+    first.cut();
+    let typed: Vec<String> = (1..=LINES).map(|number| format!("{number}\n")).collect();
+    let all = typed.concat();
+    let mut told_of_doubt = false;
+    let mut sent = 0;
+    let mut socket = None;
+    while sent < typed.len() || socket.is_none() {
+        let page = match &mut socket {
+            Some(page) => page,
+            None => {
+                let query = "window=262144&from=end&writer=the-page";
+                let mut page = client.attach(SESSION, "typed", query).await.unwrap();
+                // Where to go on is said before anything is sent.
+                loop {
+                    match page.next().await.unwrap() {
+                        ShellEvent::Status(Status::Typed { bytes, .. }) => {
+                            let bytes = usize::try_from(bytes).unwrap();
+                            page.input(&all.as_bytes()[bytes..typed[..sent].concat().len()]).await.unwrap();
+                        }
+                        ShellEvent::Status(Status::Run { .. }) => break,
+                        ShellEvent::Status(_) => {}
+                        other => panic!("{other:?}"),
+                    }
+                }
+                // A notice, if there is one, comes at once.
+                if let Ok(Ok(ShellEvent::Notice(text))) =
+                    tokio::time::timeout(Duration::from_millis(100), page.next()).await
+                {
+                    told_of_doubt |= text.contains("may be lost");
+                }
+                socket.insert(page)
+            }
+        };
+        let count = (1 + random.below(12)).min(typed.len() - sent);
+        for line in &typed[sent..sent + count] {
+            page.input(line.as_bytes()).await.unwrap();
+        }
+        sent += count;
+        if random.below(3) == 0 && sent < typed.len() {
+            web.kill_9().unwrap();
+            web.start_again().await.unwrap();
+            socket = None;
+        }
+    }
+    let mut page = socket.unwrap();
+    page.input(b"end\n").await.unwrap();
+    let seen = String::from_utf8(page.read_until(".\r\n").await.unwrap()).unwrap();
+    let got: Vec<usize> = seen
+        .split_once("got:")
+        .and_then(|(_, rest)| rest.split_once(".\r\n"))
+        .unwrap()
+        .0
+        .split_whitespace()
+        .map(|line| line.parse().unwrap_or_else(|_| panic!("{seen:?}")))
+        .collect();
+    if told_of_doubt {
+        // A kill between the note and the socket: nothing comes twice, and the gap was told.
+        assert!(got.is_sorted_by(|a, b| a < b), "{got:?}");
+    } else {
+        assert_eq!(got, (1..=LINES).collect::<Vec<_>>(), "every line once, in order");
+    }
+}
+
 #[tokio::test]
 async fn e2e_web_comes_back_after_its_own_end() {
-    let Scene { client, upstream: _upstream, mut web } = scene("").await;
+    let Scene { client, upstream, mut web } = scene("").await;
     let mut socket = open(&client, "mine").await;
     socket.input(b"kept=$((40+2))\n").await.unwrap();
     socket.input(b"echo x-$kept\n").await.unwrap();
@@ -151,10 +296,54 @@ async fn e2e_web_comes_back_after_its_own_end() {
     let listed = shells(&client).await;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0]["state"], "Detached");
-    let (mut back, _, new_run) = attach(&client, "mine", "from=screen").await;
-    assert!(new_run > run, "offsets of another process are others");
+    assert_eq!((&listed[0]["title"], &listed[0]["isDefaultTitle"]), (&json!("default 1"), &json!(true)));
+    let (mut back, _, its_run) = attach(&client, "mine", "from=screen").await;
+    assert_eq!(its_run, run, "the program is the same");
     back.input(b"echo y-$kept\n").await.unwrap();
     back.read_until("y-42\r\n").await.unwrap();
+
+    // With what it knew gone, it counts anew, and pages are told that by the run.
+    web.kill_9().unwrap();
+    for file in std::fs::read_dir(web.data_dir().join("shells")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    web.start_again().await.unwrap();
+    let (mut back, _, its_run) = attach(&client, "mine", "from=screen").await;
+    assert!(its_run > run, "offsets of another process are others");
+    back.input(b"echo z-$kept\n").await.unwrap();
+    back.read_until("z-42\r\n").await.unwrap();
+
+    // The trail names what was attached to by the endpoint's names.
+    let (_, audit) = get(&client, "/clamshell/v1/audit").await;
+    let runtime = upstream.info().unwrap().default_runtime_arn;
+    let attached: Vec<&Value> = audit["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|record| record["action"] == "clamshell:AttachShell")
+        .collect();
+    assert!(!attached.is_empty(), "{audit}");
+    for record in attached {
+        assert_eq!(record["resource"], format!("{runtime}/runtime-endpoint/DEFAULT"), "{record}");
+    }
+}
+
+#[tokio::test]
+async fn e2e_web_leaves_room_for_others() {
+    let upstream = ServerProcess::start(Path::new(PROGRAM), "").await.unwrap();
+    let data_dir = upstream.data_dir().to_str().unwrap().to_owned();
+    let flags = ["--data-dir", data_dir.as_str(), "--runtime", "default"];
+    let limits = "[web]\nconnected_per_user = 2\nshells_per_user = 3\n";
+    let web = ServerProcess::start_web(Path::new(PROGRAM), limits, &flags).await.unwrap();
+    let client = web.client().await.unwrap();
+    let (_one, _two) = (open(&client, "one").await, open(&client, "two").await);
+    let error = client.attach(SESSION, "three", "create=true").await.unwrap_err().to_string();
+    assert!(
+        error.contains("2 of your shells are connected") && error.contains("connected_per_user"),
+        "{error}"
+    );
+    let error = client.attach(SESSION, "four", "create=true").await.unwrap_err().to_string();
+    assert!(error.contains("You have 3 shells") && error.contains("shells_per_user"), "{error}");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ pub(super) async fn admit(
     let demands = demands(app, parts, asked, &caller, body).await?;
     let via = trail::via(parts, caller.token.is_some());
     let who = Who { principal: &caller.principal.arn, user_name: &user_name, via };
-    trail::note(parts, asked, &who, demands.first());
+    trail::note(app, parts, asked, &who, demands.first());
     for demand in demands {
         authorize(app, &caller, &demand).await?;
     }

@@ -11,7 +11,10 @@ use http::{StatusCode, header, request::Parts};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::access::{Asked, Demand, Peer, share};
+use super::{
+    access::{Asked, Demand, Peer, share},
+    extension::ExtensionRoute,
+};
 use crate::{app::App, audit::AuditEntry};
 
 /// Status of a request whose client hung up before there was an answer, as proxies write it down.
@@ -38,7 +41,7 @@ pub(super) struct Who<'a> {
 }
 
 /// Notes what is asked, before it is decided.
-pub(super) fn note(parts: &Parts, asked: &Asked<'_>, who: &Who<'_>, demand: Option<&Demand>) {
+pub(super) fn note(app: &App, parts: &Parts, asked: &Asked<'_>, who: &Who<'_>, demand: Option<&Demand>) {
     if !is_recorded(parts, asked) {
         return;
     }
@@ -50,12 +53,31 @@ pub(super) fn note(parts: &Parts, asked: &Asked<'_>, who: &Who<'_>, demand: Opti
         source_ip: peer.map(|peer| peer.address.to_canonical().to_string()).unwrap_or_default(),
         via: who.via,
         action: demand.map(|demand| demand.action.clone()).unwrap_or_default(),
-        resource: demand.and_then(|demand| demand.resources.last().cloned()).unwrap_or_default(),
+        resource: of_upstream(app, asked)
+            .or_else(|| demand.and_then(|demand| demand.resources.last().cloned()))
+            .unwrap_or_default(),
         status: 0,
         request_id: String::new(),
         detail: detail(parts),
     };
     *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+}
+
+/// What a call on sessions and shells is about when those run at another endpoint: policies see what is of this server, the
+/// trail names what there is.
+fn of_upstream(app: &App, asked: &Asked<'_>) -> Option<String> {
+    let info = app.web.as_ref()?.info();
+    let is_about_shells = matches!(
+        asked,
+        Asked::Extension(
+            ExtensionRoute::Attach
+                | ExtensionRoute::CloseShell
+                | ExtensionRoute::RenameShell
+                | ExtensionRoute::StopSession,
+            _
+        )
+    );
+    is_about_shells.then(|| format!("{}/runtime-endpoint/{}", info.runtime_arn, info.qualifier))
 }
 
 /// How the credentials of a request were given.

@@ -33,8 +33,9 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    shell::{Input, Shell},
+    shell::Shell,
     state::{End, From, Next},
+    typing::{Input, Took},
 };
 
 /// Heartbeat answers held for a page that reads none; further ones are left out.
@@ -50,7 +51,7 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LAG: Duration = Duration::from_secs(5);
 
 /// A page's wish.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct PageAsk {
     pub(crate) from: From,
     pub(crate) writes: bool,
@@ -60,6 +61,8 @@ pub(crate) struct PageAsk {
     pub(crate) answers_when_told: bool,
     /// Other writers are sent away.
     pub(crate) takeover: bool,
+    /// Name under which its input is counted.
+    pub(crate) writer: Option<String>,
 }
 
 /// Why a page's connection ends.
@@ -90,7 +93,8 @@ pub(super) async fn serve<S>(
 {
     let (mut sink, mut stream) = socket.split();
     let shell_id = shell.ask.shell_id.to_string();
-    let (id, statuses, picture) = shell.change(|state| state.attach(&shell_id, ask.from, ask.writes));
+    let (id, statuses, picture) =
+        shell.change(|state| state.attach(&shell_id, ask.from, ask.writes, ask.writer.as_deref()));
     if ask.writes {
         shell.change(|state| state.join_answers(id, ask.answers_when_told));
     }
@@ -206,6 +210,9 @@ impl Served<'_> {
                 }
                 Next::Answers(answers) => {
                     self.send(sink, status(&Status::Answers { shell_id: shell_id(), answers })).await
+                }
+                Next::Typed(bytes) => {
+                    self.send(sink, status(&Status::Typed { shell_id: shell_id(), bytes })).await
                 }
                 Next::Notice(text) => self.send(sink, binary(ShellFrame::Stderr(text.as_bytes()))).await,
                 Next::Anew => return Bye::Close(1001, "another program runs in this shell".to_owned()),
@@ -326,8 +333,12 @@ impl Served<'_> {
                 )
                 | Err(ShellFrameError::BadResize) => continue,
             };
-            if !self.shell.send(input) {
-                return Bye::Close(1008, "too much input waits for the upstream".to_owned());
+            match self.shell.type_in(self.id, input) {
+                Took::Waits => {}
+                Took::Full => {
+                    return Bye::Close(1008, "too much input waits for the upstream".to_owned());
+                }
+                Took::Stale => return Bye::Gone,
             }
         }
     }

@@ -2,16 +2,13 @@
 //! limits off its users: heartbeats, the hour that a connection may last, frames a second.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use clamshell_domain::Entropy;
 use clamshell_term::{
-    frame::{STDIN_BYTES_MAX, ShellFrame},
+    frame::ShellFrame,
     rate::FrameBudget,
     reconnect::{CloseMeaning, Decision, Reconnect, ReconnectPolicy, StopReason},
     status::Status,
@@ -21,7 +18,7 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
@@ -29,24 +26,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     joint::{Joined, Joint},
-    state::{End, Link, State},
+    state::{Connected, End, Link, State},
+    typing::{Input, Took},
     upstream::{ShellAsk, Upstream, UpstreamError, UpstreamShell, UpstreamSocket},
 };
-
-/// Pieces of input that wait for the upstream; a page that sends more is closed.
-const INPUTS_MAX: usize = 1024;
-
-/// Bytes of input that wait for the upstream: a paste that a program reads slowly.
-const INPUT_BYTES_MAX: usize = 4 << 20;
-
-/// Input that was typed while the upstream could not be reached.
-const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// The endpoint has this long to open a session and confirm a shell in it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The end of a replay: nothing more came for so long.
 const REPLAY_QUIET: Duration = Duration::from_millis(300);
+
+/// The same for an endpoint that says where its replay begins, and so how much of it must come.
+const COUNTED_REPLAY_QUIET: Duration = Duration::from_secs(5);
 
 /// A close handshake that takes longer is not worth waiting for.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -79,36 +71,22 @@ impl Default for WebPolicy {
     }
 }
 
-/// What pages send.
-#[derive(Debug)]
-pub(super) enum Input {
-    Bytes(Vec<u8>),
-    Resize(u16, u16),
-    /// End the shell.
-    Close,
-}
-
-impl Input {
-    fn length(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Resize(..) | Self::Close => 0,
-        }
-    }
-}
-
 /// A shell; shared by its task and its pages.
 pub(super) struct Shell {
     pub(super) ask: ShellAsk,
+    /// ARN of its user.
+    pub(super) owner: String,
     state: Mutex<State>,
     /// Changes with everything that pages may want to know.
     changed: watch::Sender<u64>,
-    input: mpsc::Sender<Input>,
-    /// Bytes of input that wait.
-    queued: AtomicUsize,
+    /// Input waits.
+    typed: Notify,
     /// Pages that were taken over from.
     evicted: watch::Sender<Vec<u64>>,
 }
+
+/// When something was last printed, and whether the program is known to be the one that was there before.
+type Told<'a> = (&'a watch::Sender<Instant>, &'a watch::Sender<bool>);
 
 /// Why a connection is over.
 enum Over {
@@ -125,19 +103,16 @@ enum Over {
 }
 
 impl Shell {
-    /// A shell, and where its input comes out.
-    pub(super) fn new(ask: ShellAsk, start: u64) -> (Arc<Self>, mpsc::Receiver<Input>) {
-        let (input, inputs) = mpsc::channel(INPUTS_MAX);
-        let state = Mutex::new(State::new(start, ask.size));
-        let shell = Self {
+    /// A shell of which this much is known.
+    pub(super) fn new(ask: ShellAsk, owner: String, state: State) -> Arc<Self> {
+        Arc::new(Self {
             ask,
-            state,
+            owner,
+            state: Mutex::new(state),
             changed: watch::Sender::new(0),
-            input,
-            queued: AtomicUsize::new(0),
+            typed: Notify::new(),
             evicted: watch::Sender::new(Vec::new()),
-        };
-        (Arc::new(shell), inputs)
+        })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -155,20 +130,17 @@ impl Shell {
         self.changed.subscribe()
     }
 
-    /// `false` when too much input waits: for a program that reads none, or for an upstream that cannot be reached.
-    pub(super) fn send(&self, input: Input) -> bool {
-        let bytes_max = match self.state().link() {
-            Link::Live => INPUT_BYTES_MAX,
-            Link::Connecting(_) => HELD_BYTES_MAX,
-        };
-        let length = input.length();
-        if self.queued.fetch_add(length, Ordering::Relaxed) + length <= bytes_max
-            && self.input.try_send(input).is_ok()
-        {
-            return true;
-        }
-        self.queued.fetch_sub(length, Ordering::Relaxed);
-        false
+    /// Takes input of a page.
+    pub(super) fn type_in(&self, page: u64, input: Input) -> Took {
+        let took = self.state().type_in(page, input);
+        self.typed.notify_one();
+        took
+    }
+
+    /// Ends the shell, for its owner.
+    pub(super) fn close(&self) {
+        self.state().close();
+        self.typed.notify_one();
     }
 
     /// Takes the shell over for a page: the others that write are sent away.
@@ -188,7 +160,6 @@ impl Shell {
     pub(super) async fn drive(
         self: Arc<Self>,
         upstream: Arc<dyn Upstream>,
-        mut inputs: mpsc::Receiver<Input>,
         policy: WebPolicy,
         entropy: Arc<dyn Entropy>,
         shutdown: CancellationToken,
@@ -208,7 +179,7 @@ impl Shell {
                 Ok(Ok(connected)) => {
                     reconnect.on_confirmed();
                     attempt = 1;
-                    self.connected(connected, &mut inputs, policy, &shutdown).await
+                    self.connected(connected, policy, &shutdown).await
                 }
                 Ok(Err(UpstreamError::Refused { message })) => Over::Ended(End::Failed { message }),
                 Ok(Err(UpstreamError::Closed { code, message })) => Over::Closed(code, message),
@@ -245,31 +216,24 @@ impl Shell {
     async fn connected(
         &self,
         connected: UpstreamShell,
-        inputs: &mut mpsc::Receiver<Input>,
         policy: WebPolicy,
         shutdown: &CancellationToken,
     ) -> Over {
-        let UpstreamShell { socket, reconnected, early } = connected;
-        let same_program = reconnected.unwrap_or(true);
-        let joint = self.change(|state| {
-            let first = state.range().1 == state.run_start();
-            let joint = state.on_connected(same_program);
-            // What was typed for a program that is gone is not for the next one.
-            (joint, first || same_program)
-        });
-        let (joint, keeps_input) = joint;
-        if !keeps_input {
-            while let Ok(input) = inputs.try_recv() {
-                self.taken(input);
-            }
-        }
+        let UpstreamShell { socket, reconnected, offset, early } = connected;
+        let (joint, is_sure) = match self.change(|state| state.on_connected(reconnected, offset)) {
+            Connected::Goes => (None, true),
+            Connected::Joins(joint) => (Some(joint), true),
+            Connected::Unsure(joint) => (Some(joint), false),
+        };
+        // What was typed for a program that is gone is not for the next one.
+        let same_program = watch::Sender::new(is_sure);
         let (mut sink, mut stream) = socket.split();
         let connected_at = Instant::now();
         let typed_at = watch::Sender::new(connected_at);
         let printed_at = watch::Sender::new(connected_at);
         let over = {
-            let reading = self.read(&mut stream, early, joint, &printed_at);
-            let writing = self.write(&mut sink, inputs, policy.heartbeat, &typed_at);
+            let reading = self.read(&mut stream, early, joint, (&printed_at, &same_program));
+            let writing = self.write(&mut sink, policy.heartbeat, (&typed_at, &same_program));
             let renewal = renewal(connected_at, policy, &typed_at, &printed_at);
             tokio::select! {
                 over = reading => over,
@@ -279,19 +243,20 @@ impl Shell {
                 () = shutdown.cancelled() => Over::Shutdown,
             }
         };
+        self.change(State::on_lost);
         if !matches!(over, Over::Closed(..)) {
             // Without 0xFF: the shell goes on.
             let _ = timeout(CLOSE_TIMEOUT, sink.close()).await;
             if matches!(over, Over::Renew) {
-                self.drain(&mut stream, &printed_at).await;
+                self.drain(&mut stream, (&printed_at, &same_program)).await;
             }
         }
         over
     }
 
     /// Takes what was on its way when this side said goodbye: the replay would bring it again, but sooner is better.
-    async fn drain(&self, stream: &mut SplitStream<UpstreamSocket>, printed_at: &watch::Sender<Instant>) {
-        let all = self.read(stream, std::collections::VecDeque::new(), None, printed_at);
+    async fn drain(&self, stream: &mut SplitStream<UpstreamSocket>, told: Told<'_>) {
+        let all = self.read(stream, std::collections::VecDeque::new(), None, told);
         let _ = timeout(CLOSE_TIMEOUT, all).await;
     }
 
@@ -300,10 +265,10 @@ impl Shell {
         stream: &mut SplitStream<UpstreamSocket>,
         early: std::collections::VecDeque<Bytes>,
         mut joint: Option<Joint>,
-        printed_at: &watch::Sender<Instant>,
+        (printed_at, same_program): Told<'_>,
     ) -> Over {
         for message in early {
-            if let Some(over) = self.on_message(&message, &mut joint) {
+            if let Some(over) = self.on_message(&message, &mut joint, same_program) {
                 return over;
             }
         }
@@ -314,12 +279,13 @@ impl Shell {
                 let _ = changed.changed().await;
                 continue;
             }
-            let next = if joint.is_some() {
-                match timeout(REPLAY_QUIET, stream.next()).await {
+            let next = if let Some(waits) = &joint {
+                let quiet = if waits.is_counted() { COUNTED_REPLAY_QUIET } else { REPLAY_QUIET };
+                match timeout(quiet, stream.next()).await {
                     Ok(next) => next,
                     Err(_) => {
                         if let Some(joined) = joint.take().map(|mut joint| joint.on_quiet()) {
-                            self.on_joined(joined);
+                            self.on_joined(joined, same_program);
                         }
                         continue;
                     }
@@ -335,7 +301,7 @@ impl Shell {
             match message {
                 Message::Binary(bytes) => {
                     printed_at.send_replace(Instant::now());
-                    if let Some(over) = self.on_message(&bytes, &mut joint) {
+                    if let Some(over) = self.on_message(&bytes, &mut joint, same_program) {
                         return over;
                     }
                 }
@@ -349,7 +315,12 @@ impl Shell {
         }
     }
 
-    fn on_message(&self, message: &[u8], joint: &mut Option<Joint>) -> Option<Over> {
+    fn on_message(
+        &self,
+        message: &[u8],
+        joint: &mut Option<Joint>,
+        same_program: &watch::Sender<bool>,
+    ) -> Option<Over> {
         match ShellFrame::from_server(message) {
             Ok(ShellFrame::Stdout(bytes)) => match joint {
                 None => self.change(|state| state.on_output(bytes)),
@@ -357,7 +328,7 @@ impl Shell {
                     let joined = join.on_output(bytes);
                     if joined != Joined::Waiting {
                         *joint = None;
-                        self.on_joined(joined);
+                        self.on_joined(joined, same_program);
                     }
                 }
             },
@@ -365,7 +336,7 @@ impl Shell {
             Ok(ShellFrame::Stderr(text)) => {
                 let text = String::from_utf8_lossy(text);
                 let plain: String = text.chars().filter(|letter| !letter.is_control()).take(500).collect();
-                self.change(|state| state.on_output(format!("\x1b[2m[{plain}]\x1b[22m\r\n").as_bytes()));
+                self.change(|state| state.tell(plain.into()));
             }
             Ok(ShellFrame::Status(json)) => match Status::parse(json) {
                 Ok(Status::Exited { code, signal }) => {
@@ -390,12 +361,23 @@ impl Shell {
         None
     }
 
-    fn on_joined(&self, joined: Joined) {
+    fn on_joined(&self, joined: Joined, same_program: &watch::Sender<bool>) {
         match joined {
-            Joined::Continues(bytes) => self.change(|state| state.on_output(&bytes)),
-            Joined::Afresh(bytes) => self.change(|state| state.on_output_afresh(&bytes)),
-            Joined::Waiting => {}
+            Joined::Continues { bytes, doubtful } => self.change(|state| {
+                state.on_output(&bytes);
+                if doubtful {
+                    state.on_doubtful();
+                }
+            }),
+            // Nobody said whose output this is, and it is not what was there.
+            Joined::Afresh { bytes, .. } if !*same_program.borrow() => self.change(|state| {
+                state.on_other_program();
+                state.on_output(&bytes);
+            }),
+            Joined::Afresh { bytes, missed } => self.change(|state| state.on_output_afresh(&bytes, missed)),
+            Joined::Waiting => return,
         }
+        same_program.send_replace(true);
     }
 
     /// Returns once no page has been there for this long.
@@ -425,78 +407,43 @@ impl Shell {
     async fn write(
         &self,
         sink: &mut SplitSink<UpstreamSocket, Message>,
-        inputs: &mut mpsc::Receiver<Input>,
         heartbeat: Duration,
-        typed_at: &watch::Sender<Instant>,
+        (typed_at, same_program): (&watch::Sender<Instant>, &watch::Sender<bool>),
     ) -> Over {
         let started = Instant::now();
         let mut budget = FrameBudget::client();
-        let mut kept = None;
         let mut beat = tokio::time::interval_at(started + heartbeat, heartbeat);
+        // It lives as long as this does, so this never fails.
+        let _ = same_program.subscribe().wait_for(|is_sure| *is_sure).await;
         loop {
-            let input = match kept.take() {
-                Some(input) => input,
-                None => tokio::select! {
-                    input = inputs.recv() => match input {
-                        Some(input) => self.taken(input),
-                        None => return Over::Abandoned,
-                    },
-                    _ = beat.tick() => {
-                        if let Err(error) = sink.send(binary(ShellFrame::Heartbeat)).await {
-                            return lost(&error);
-                        }
-                        continue;
-                    }
-                },
-            };
-            typed_at.send_replace(Instant::now());
             let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             let delay_ms = budget.delay_ms(now_ms);
             if delay_ms > 0 {
                 sleep(Duration::from_millis(delay_ms)).await;
             }
-            let input = match input {
-                Input::Bytes(bytes) => Input::Bytes(self.together(bytes, inputs, &mut kept)),
-                other => other,
+            let Some(input) = self.state().take_input() else {
+                tokio::select! {
+                    () = self.typed.notified() => {}
+                    _ = beat.tick() => {
+                        if let Err(error) = sink.send(binary(ShellFrame::Heartbeat)).await {
+                            return lost(&error);
+                        }
+                    }
+                }
+                continue;
             };
-            let frame = match &input {
-                Input::Bytes(bytes) => ShellFrame::Stdin(bytes),
-                Input::Resize(width, height) => ShellFrame::Resize { width: *width, height: *height },
-                Input::Close => ShellFrame::Close,
-            };
+            typed_at.send_replace(Instant::now());
             let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             budget.take(now_ms);
-            if let Err(error) = sink.send(binary(frame)).await {
+            if let Err(error) = sink.send(binary(input.frame())).await {
                 return lost(&error);
             }
-        }
-    }
-
-    /// Input that came out of the queue waits no more, whatever becomes of the connection.
-    fn taken(&self, input: Input) -> Input {
-        self.queued.fetch_sub(input.length(), Ordering::Relaxed);
-        input
-    }
-
-    /// Puts the input that waits behind `bytes`, up to one frame; what does not fit is kept for the next.
-    fn together(
-        &self,
-        mut bytes: Vec<u8>,
-        inputs: &mut mpsc::Receiver<Input>,
-        kept: &mut Option<Input>,
-    ) -> Vec<u8> {
-        while bytes.len() < STDIN_BYTES_MAX {
-            match inputs.try_recv().map(|input| self.taken(input)) {
-                Ok(Input::Bytes(more)) if bytes.len() + more.len() <= STDIN_BYTES_MAX => bytes.extend(more),
-                Ok(other) => {
-                    *kept = Some(other);
-                    break;
-                }
-                Err(_) => break,
+            if self.state().on_passed() {
+                self.change(|_| ());
             }
         }
-        bytes
     }
+
     /// Whether this shell is connected, and what its end was.
     pub(super) fn standing(&self) -> (Link, Option<End>) {
         let state = self.state();
@@ -549,32 +496,5 @@ async fn renewal(
             return;
         }
         sleep_until(quiet_at.min(latest)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clamshell_domain::{SessionId, ShellId};
-
-    use super::*;
-
-    #[test]
-    fn input_that_was_taken_makes_room_even_when_its_connection_is_lost() {
-        let ask = ShellAsk {
-            session_id: SessionId::parse("s".repeat(33)).expect("an id"),
-            shell_id: ShellId::parse("shell").expect("an id"),
-            size: (80, 24),
-        };
-        let (shell, mut inputs) = Shell::new(ask, 0);
-        let piece = || Input::Bytes(vec![b'x'; HELD_BYTES_MAX / 4]);
-        assert!((0..4).all(|_| shell.send(piece())), "as much as is held is taken");
-        assert!(!shell.send(Input::Bytes(vec![b'x'])), "and no more");
-        let first = inputs.try_recv().map(|input| shell.taken(input)).expect("it is there");
-        let Input::Bytes(bytes) = first else { unreachable!("it was bytes") };
-        let together = shell.together(bytes, &mut inputs, &mut None);
-        assert_eq!(together.len(), STDIN_BYTES_MAX);
-        // It may never be sent, and there is room for as much again.
-        assert!(shell.send(piece()) && shell.send(piece()));
-        assert!(!shell.send(Input::Bytes(vec![b'x'])));
     }
 }

@@ -1,19 +1,32 @@
 //! What is known of one shell that runs at the upstream: its newest output, its screen, the pages that show it. Sans-I/O.
 //!
-//! Offsets are of this process: they begin at a number that no earlier process has used for the shell, so a page that
-//! comes back with an older one is painted anew and is never given bytes that it did not count.
+//! Offsets go on from process to process (`state/durable.rs`). Where nothing is known of an earlier process they begin at a
+//! number that it has not used for the shell, so a page that comes back with an older one is painted anew and is never
+//! given bytes that it did not count.
 
-use std::collections::HashMap;
+mod durable;
+#[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use clamshell_term::{
     answers::{Answers, Turn},
-    screen::{ScreenModel, ShpoolScreen},
+    screen::LazyScreen,
     status::Status,
 };
 
 use super::{
-    joint::{Joint, REPLAY_BYTES},
+    joint::{Begins, Joint, REPLAY_BYTES},
+    journal::{Journal, Record},
     ring::{Piece, Ring},
+    typing::{Input, Took, Typing},
 };
 
 /// Output kept for pages that fall behind or come back.
@@ -25,15 +38,41 @@ const LEAD_BYTES_MAX: u64 = 1 << 20;
 /// A picture of the screen with its scrollback; what is longer is left to the replay of the newest output.
 const PICTURE_BYTES_MAX: usize = 1 << 20;
 
+/// What the model gives when its picture does not fit.
+const RESET: &[u8] = b"\x1bc";
+
 /// Cleared before output that does not join on: terminal reset, and its scrollback.
-const CLEAR: &[u8] = b"\x1bc\x1b[3J";
+pub(super) const CLEAR: &[u8] = b"\x1bc\x1b[3J";
+
+/// Bytes of input that wait for the upstream: a paste that a program reads slowly.
+pub(super) const INPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Input of pages that count none of it, typed while the upstream could not be reached.
+pub(super) const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// What people are told of the upstream.
 const AWAY: &str = "The endpoint cannot be reached. What is typed waits for it.";
 const BACK: &str = "The endpoint is reached again.";
+const IN_DOUBT: &str = "The connection to the endpoint was lost as you typed: the last of it may be missing.";
+const DOUBTFUL: &str =
+    "The output repeats itself: where the connection was renewed, some of it may be missing.";
 
 /// Sizes a page may ask for: as the guest's.
 const CELLS_MAX: u16 = 1000;
+
+/// Notices that wait for a page; older ones are worth more.
+const NOTICES_MAX: usize = 8;
+
+/// How a confirmed connection goes on.
+#[derive(Debug)]
+pub(super) enum Connected {
+    /// With what comes: nothing is here that it could repeat.
+    Goes,
+    /// With a replay.
+    Joins(Joint),
+    /// With a replay, and whether it is of the same program is known when it was joined.
+    Unsure(Joint),
+}
 
 /// How the shell came to its end, for this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +114,10 @@ struct Page {
     size: (u16, u16),
     /// It was told that the upstream cannot be reached.
     told_away: bool,
+    /// The name of its writer, and how many bytes of it were told to be passed on: none when it comes.
+    writer: Option<(Arc<str>, u64)>,
+    /// For people.
+    notices: VecDeque<Cow<'static, str>>,
 }
 
 /// Where a page begins.
@@ -99,8 +142,10 @@ pub(super) enum Next {
     Resized(u16, u16),
     /// Whether this page answers what the program asks the terminal, from the next byte of output on.
     Answers(bool),
-    /// The upstream cannot be reached, or is reached again: for people.
-    Notice(&'static str),
+    /// So many bytes of the page's writer were passed on.
+    Typed(u64),
+    /// For people: what the platform says, or that the upstream cannot be reached.
+    Notice(Cow<'static, str>),
     /// A newer program runs under this name: the page has to begin again.
     Anew,
     /// It has all there is, and no more will come.
@@ -112,16 +157,28 @@ pub(super) enum Next {
 /// State of one shell.
 pub(super) struct State {
     ring: Ring,
-    screen: ShpoolScreen,
+    /// Fed with all that comes, at once; its offsets are its own.
+    screen: LazyScreen,
     size: (u16, u16),
     /// Offset of the first byte of the program that runs now.
     run_start: u64,
+    /// From here on the output is what the upstream sent, and nothing else.
+    heard_start: u64,
+    /// The upstream's own offset of that byte, if it counts.
+    upstream: Option<u64>,
+    /// An earlier process knew the shell.
+    is_known: bool,
+    typing: Typing,
+    /// `None` when nothing is written down.
+    journal: Option<Journal>,
     link: Link,
     end: Option<End>,
     pages: HashMap<u64, Page>,
     next_page: u64,
     /// Which of the writers answers what the program asks the terminal.
     answers: Answers,
+    /// Where the replay that is being joined begins, if the upstream counts.
+    replay_at: Option<u64>,
 }
 
 impl State {
@@ -129,14 +186,20 @@ impl State {
     pub(super) fn new(start: u64, size: (u16, u16)) -> Self {
         Self {
             ring: Ring::new(start, RING_BYTES),
-            screen: ShpoolScreen::new(size.0, size.1),
+            screen: LazyScreen::new(0, size.0, size.1),
             size,
             run_start: start,
+            heard_start: start,
+            upstream: None,
+            is_known: false,
+            typing: Typing::default(),
+            journal: None,
             link: Link::Connecting(1),
             end: None,
             pages: HashMap::new(),
             next_page: 0,
             answers: Answers::new(),
+            replay_at: None,
         }
     }
 
@@ -173,44 +236,84 @@ impl State {
         self.link = Link::Connecting(attempt);
     }
 
-    /// The upstream confirmed. Gives what joins its replay to the output that is here; `None` when nothing is.
-    pub(super) fn on_connected(&mut self, same_program: bool) -> Option<Joint> {
+    /// The upstream confirmed; `offset` is its own count of where its replay begins, if it counts.
+    pub(super) fn on_connected(&mut self, same_program: Option<bool>, offset: Option<u64>) -> Connected {
         self.link = Link::Live;
         let known = self.ring.end() - self.run_start;
         if known == 0 {
-            return None;
+            self.hear(offset);
+            return Connected::Goes;
         }
-        if !same_program {
-            self.begin_anew();
-            return None;
+        if same_program == Some(false) {
+            self.on_other_program();
+            self.hear(offset);
+            return Connected::Goes;
         }
-        let tail = self.ring.tail(self.run_start, REPLAY_BYTES);
+        let heard = self.ring.end() - self.heard_start;
+        let begins = offset.zip(self.upstream).map(|(begins, heard_start)| {
+            let expected = heard_start + heard;
+            match expected.checked_sub(begins) {
+                Some(before) => Begins::Before(usize::try_from(before).unwrap_or(usize::MAX)),
+                None => Begins::Behind(begins - expected),
+            }
+        });
+        let tail = self.ring.tail(self.heard_start, REPLAY_BYTES);
         let whole = tail.len() as u64 == known;
-        Some(Joint::new(tail, whole))
+        let joint = Joint::new(tail, whole, begins);
+        self.replay_at = offset;
+        if same_program.is_none() { Connected::Unsure(joint) } else { Connected::Joins(joint) }
     }
 
     /// Output of the program.
     pub(super) fn on_output(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.note(&Record::Output(bytes));
         self.ring.push(bytes);
-        self.screen.process(bytes);
+        self.show(bytes);
+        self.shorten();
     }
 
     /// Output that does not join on to what is here: it is all there is to show now.
-    pub(super) fn on_output_afresh(&mut self, bytes: &[u8]) {
-        self.on_output(CLEAR);
+    pub(super) fn on_output_afresh(&mut self, bytes: &[u8], missed: Option<u64>) {
+        let what =
+            missed.map_or_else(|| "some output".to_owned(), |missed| format!("{missed} bytes of output"));
+        self.on_output(
+            &[CLEAR, format!("\x1b[2m[{what} before this may be missing]\x1b[22m\r\n").as_bytes()].concat(),
+        );
+        let replay_at = self.replay_at;
+        self.hear(replay_at);
         self.on_output(bytes);
+    }
+
+    /// Output whose place is not certain.
+    pub(super) fn on_doubtful(&mut self) {
+        self.tell(DOUBTFUL.into());
+    }
+
+    /// Something for the people who are there.
+    pub(super) fn tell(&mut self, text: Cow<'static, str>) {
+        for page in self.pages.values_mut() {
+            page.notices.truncate(NOTICES_MAX - 1);
+            page.notices.push_back(text.clone());
+        }
+    }
+
+    /// What comes is another program's: nothing that was typed is for it.
+    pub(super) fn on_other_program(&mut self) {
+        self.begin_anew();
+        self.typing.forget();
     }
 
     /// No more will come. The first end counts.
     pub(super) fn on_end(&mut self, end: End) {
+        if matches!(end, End::Exited { .. }) {
+            self.end_journal();
+        }
+        // A later task may go on with the file from now on.
+        self.journal = None;
         self.end.get_or_insert(end);
-    }
-
-    /// Another program runs under the same name.
-    fn begin_anew(&mut self) {
-        self.ring.push(CLEAR);
-        self.screen = ShpoolScreen::new(self.size.0, self.size.1);
-        self.run_start = self.ring.end();
     }
 
     /// Whether there is room for more output: the writers have kept up. One that takes nothing holds the others no longer,
@@ -225,7 +328,13 @@ impl State {
     }
 
     /// A page comes. Gives its number, the confirmation and what is said and painted before the output.
-    pub(super) fn attach(&mut self, shell_id: &str, from: From, writes: bool) -> (u64, Vec<Status>, Vec<u8>) {
+    pub(super) fn attach(
+        &mut self,
+        shell_id: &str,
+        from: From,
+        writes: bool,
+        writer: Option<&str>,
+    ) -> (u64, Vec<Status>, Vec<u8>) {
         let (start, end) = self.range();
         let (cursor, picture) = match from {
             From::Offset(offset) if (self.run_start..=end).contains(&offset) => (offset, None),
@@ -234,23 +343,39 @@ impl State {
         };
         let id = self.next_page;
         self.next_page += 1;
-        self.pages.insert(id, Page { cursor, writes, lags: false, size: self.size, told_away: false });
+        let mut notices = VecDeque::new();
+        let writer = writer.filter(|_| writes).map(|name| {
+            let (name, received, doubt) = self.typing.join(name, id);
+            if doubt > 0 {
+                let text =
+                    format!("The web terminal was restarted: {doubt} bytes typed just before may be lost.");
+                notices.push_back(text.into());
+            }
+            (name, received)
+        });
+        let typed = writer.as_ref().map(|(_, received)| *received);
+        let writer = writer.map(|(name, _)| (name, 0));
+        self.pages.insert(
+            id,
+            Page { cursor, writes, lags: false, size: self.size, told_away: false, writer, notices },
+        );
         let shell_id = shell_id.to_owned();
-        let mut statuses = vec![
-            Status::Confirmed {
-                shell_id: shell_id.clone(),
-                reconnected: end > self.run_start,
-                bytes_dropped: None,
-                offset: Some(cursor),
-            },
-            Status::Run {
-                shell_id: shell_id.clone(),
-                offset: self.run_start,
-                end,
-                cols: self.size.0,
-                rows: self.size.1,
-            },
-        ];
+        let mut statuses = vec![Status::Confirmed {
+            shell_id: shell_id.clone(),
+            reconnected: self.is_known || end > self.run_start,
+            bytes_dropped: None,
+            offset: Some(cursor),
+        }];
+        if let Some(bytes) = typed {
+            statuses.push(Status::Typed { shell_id: shell_id.clone(), bytes });
+        }
+        statuses.push(Status::Run {
+            shell_id: shell_id.clone(),
+            offset: self.run_start,
+            end,
+            cols: self.size.0,
+            rows: self.size.1,
+        });
         if let Some(picture) = &picture {
             statuses.push(Status::Screen { shell_id, offset: cursor, bytes: picture.len() as u64 });
         }
@@ -268,7 +393,26 @@ impl State {
     }
 
     fn picture(&self, start: u64) -> Vec<u8> {
-        self.screen.dump(PICTURE_BYTES_MAX).unwrap_or_else(|| self.ring.tail(start, REPLAY_BYTES))
+        let picture = self.screen.dump(PICTURE_BYTES_MAX);
+        if picture == RESET { self.ring.tail(start, REPLAY_BYTES) } else { picture }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        let before = self.screen.offset();
+        let until = before + bytes.len() as u64;
+        while self.screen.offset() < until {
+            let read = |offset: u64, buffer: &mut [u8]| {
+                let from = usize::try_from(offset - before).unwrap_or(usize::MAX);
+                let rest = bytes.get(from..).unwrap_or_default();
+                let count = rest.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&rest[..count]);
+                Ok(count)
+            };
+            if self.screen.catch_up(until, read).is_err() {
+                // All of it is there to be read.
+                return;
+            }
+        }
     }
 
     /// What a page is sent next; its cursor moves on.
@@ -286,11 +430,23 @@ impl State {
         let away = matches!(self.link, Link::Connecting(2..));
         if page.told_away != away && (away || self.link == Link::Live) {
             page.told_away = away;
-            return Next::Notice(if away { AWAY } else { BACK });
+            return Next::Notice(if away { AWAY } else { BACK }.into());
+        }
+        if let Some(text) = page.notices.pop_front() {
+            return Next::Notice(text);
+        }
+        if let Some((name, told)) = &mut page.writer
+            && let Some(passed) = self.typing.passed_of(name)
+            && passed > *told
+        {
+            *told = passed;
+            return Next::Typed(passed);
         }
         let bytes_max = match self.answers.next(id, page.cursor) {
             Turn::News(answers) => return Next::Answers(answers),
-            Turn::Until(until) => usize::try_from(until - page.cursor).map_or(bytes_max, |n| n.min(bytes_max)),
+            Turn::Until(until) => {
+                usize::try_from(until - page.cursor).map_or(bytes_max, |n| n.min(bytes_max))
+            }
             Turn::Output => bytes_max,
         };
         match self.ring.read(page.cursor, bytes_max) {
@@ -318,9 +474,51 @@ impl State {
         if self.size == size {
             return false;
         }
-        self.size = size;
-        self.screen.resize(size.0, size.1);
+        self.set_size(size);
         true
+    }
+
+    /// Takes input of a page.
+    pub(super) fn type_in(&mut self, id: u64, input: Input) -> Took {
+        let writer =
+            self.pages.get(&id).and_then(|page| page.writer.as_ref()).map(|(name, _)| Arc::clone(name));
+        // Pages that are told what was passed on send little beyond that.
+        let bytes_max =
+            if self.link == Link::Live || writer.is_some() { INPUT_BYTES_MAX } else { HELD_BYTES_MAX };
+        self.typing.push(input, id, writer.as_ref(), bytes_max)
+    }
+
+    /// Ends the shell, for its owner.
+    pub(super) fn close(&mut self) {
+        // It needs no room.
+        let _ = self.typing.push(Input::Close, u64::MAX, None, INPUT_BYTES_MAX);
+    }
+
+    /// The input that the upstream is sent next. From now on it counts as passed on, should this process end.
+    pub(super) fn take_input(&mut self) -> Option<Input> {
+        let (input, counts) = self.typing.take()?;
+        if !counts.is_empty() {
+            self.note(&Record::Passing(counts));
+        }
+        Some(input)
+    }
+
+    /// The upstream has it; `true` when a page waits for that news.
+    pub(super) fn on_passed(&mut self) -> bool {
+        if self.typing.is_passing() {
+            self.note(&Record::Passed);
+        }
+        let news = self.typing.passed();
+        self.shorten();
+        news
+    }
+
+    /// The connection is lost: what was on its way may have come or not, and is not sent again.
+    pub(super) fn on_lost(&mut self) {
+        if self.typing.is_passing() {
+            self.on_passed();
+            self.tell(IN_DOUBT.into());
+        }
     }
 
     /// A page takes nothing any more, or takes output again.
@@ -349,164 +547,4 @@ impl State {
 
 fn position(pages: &HashMap<u64, Page>, id: u64) -> u64 {
     pages.get(&id).map_or(0, |page| page.cursor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::web::joint::Joined;
-
-    fn state() -> State {
-        let mut state = State::new(1000, (80, 24));
-        assert!(state.on_connected(true).is_none());
-        state
-    }
-
-    fn all(state: &mut State, id: u64) -> Vec<Next> {
-        let mut seen = Vec::new();
-        loop {
-            match state.next(id, 4) {
-                Next::Nothing => return seen,
-                next => {
-                    let over = matches!(next, Next::Anew | Next::Ended(_));
-                    seen.push(next);
-                    if over {
-                        return seen;
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_page_comes_back_to_the_byte() {
-        let mut state = state();
-        state.on_output(b"hello world");
-        let (id, statuses, picture) = state.attach("s", From::Offset(1006), true);
-        assert_eq!(picture, b"");
-        assert!(matches!(statuses[0], Status::Confirmed { reconnected: true, offset: Some(1006), .. }));
-        let output = |text: &str| Next::Output(text.as_bytes().to_vec());
-        assert_eq!(all(&mut state, id), [output("worl"), output("d")]);
-        state.on_end(End::Exited { code: 3, signal: None });
-        assert_eq!(all(&mut state, id), [Next::Ended(End::Exited { code: 3, signal: None })]);
-    }
-
-    #[test]
-    fn an_offset_of_another_process_is_painted() {
-        let mut state = state();
-        state.on_output(b"hello");
-        for offset in [0, 999, 1006, u64::MAX] {
-            let (_, statuses, picture) = state.attach("s", From::Offset(offset), false);
-            assert!(String::from_utf8_lossy(&picture).contains("hello"), "{offset}");
-            let bytes = picture.len() as u64;
-            assert_eq!(statuses[2], Status::Screen { shell_id: "s".to_owned(), offset: 1005, bytes });
-        }
-    }
-
-    #[test]
-    fn what_a_slow_watcher_missed_is_told_and_a_slow_writer_holds_the_rest_back() {
-        let mut state = state();
-        let (watcher, ..) = state.attach("s", From::End, false);
-        let big = vec![b'x'; RING_BYTES];
-        state.on_output(&big);
-        state.on_output(b"tail");
-        assert!(state.has_room());
-        assert_eq!(state.next(watcher, 1), Next::Gap(1000, 1004));
-        let (writer, ..) = state.attach("s", From::End, true);
-        state.on_output(&big[..usize::try_from(LEAD_BYTES_MAX).unwrap()]);
-        assert!(!state.has_room());
-        assert!(matches!(state.next(writer, 1), Next::Output(_)));
-        assert!(state.has_room());
-        state.detach(writer);
-        assert_eq!(state.attached(), (0, 1));
-    }
-
-    #[test]
-    fn a_page_that_takes_nothing_holds_itself_alone() {
-        let mut state = state();
-        let (asleep, ..) = state.attach("s", From::End, true);
-        let big = vec![b'x'; usize::try_from(LEAD_BYTES_MAX).unwrap()];
-        state.on_output(&big);
-        state.set_lags(asleep, true);
-        assert!(!state.has_room(), "nobody else is there who could want more");
-        let (awake, ..) = state.attach("s", From::End, true);
-        assert!(state.has_room());
-        state.on_output(&big);
-        assert!(!state.has_room(), "the other one still counts");
-        assert!(matches!(state.next(awake, 2 * big.len()), Next::Output(_)));
-        assert!(state.has_room());
-        state.set_lags(asleep, false);
-        assert!(!state.has_room());
-    }
-
-    #[test]
-    fn another_program_under_the_same_name_is_told() {
-        let mut state = state();
-        state.on_output(b"first");
-        let (id, ..) = state.attach("s", From::End, true);
-        assert!(state.on_connected(false).is_none());
-        state.on_output(b"second");
-        assert_eq!(all(&mut state, id), [Next::Anew]);
-        let (_, _, picture) = state.attach("s", From::Screen, true);
-        let picture = String::from_utf8_lossy(&picture).into_owned();
-        assert!(picture.contains("second") && !picture.contains("first"), "{picture:?}");
-    }
-
-    #[test]
-    fn a_replay_is_joined() {
-        let mut state = state();
-        state.on_output(b"$ make\n");
-        let mut joint = state.on_connected(true).expect("there is output to join");
-        assert_eq!(joint.on_output(b"$ make\nok\n"), Joined::Continues(b"ok\n".to_vec()));
-    }
-
-    #[test]
-    fn people_are_told_when_the_upstream_is_away_for_longer() {
-        let mut state = state();
-        let (id, ..) = state.attach("s", From::End, true);
-        state.on_connecting(1);
-        assert_eq!(all(&mut state, id), []);
-        state.on_connecting(2);
-        assert_eq!(all(&mut state, id), [Next::Notice(AWAY)]);
-        // Whoever comes meanwhile is told as well, and everybody once.
-        let (late, ..) = state.attach("s", From::End, false);
-        state.on_connecting(3);
-        assert_eq!((all(&mut state, late), all(&mut state, id)), (vec![Next::Notice(AWAY)], vec![]));
-        state.on_connecting(1);
-        assert_eq!(all(&mut state, id), []);
-        assert!(state.on_connected(true).is_none());
-        assert_eq!(all(&mut state, id), [Next::Notice(BACK)]);
-        assert_eq!(all(&mut state, id), []);
-    }
-
-    #[test]
-    fn sizes_are_told_to_the_others() {
-        let mut state = state();
-        let (first, ..) = state.attach("s", From::End, true);
-        let (second, ..) = state.attach("s", From::End, true);
-        assert!(state.resize(first, 100, u16::MAX));
-        assert!(!state.resize(first, 100, u16::MAX));
-        assert_eq!(all(&mut state, second), [Next::Resized(100, CELLS_MAX)]);
-        assert_eq!(all(&mut state, first), []);
-        assert_eq!(state.others(first), [second]);
-    }
-
-    #[test]
-    fn one_page_answers_from_one_byte_on() {
-        let mut state = state();
-        let (first, ..) = state.attach("s", From::End, true);
-        state.join_answers(first, true);
-        let (second, ..) = state.attach("s", From::End, true);
-        state.join_answers(second, true);
-        let output = |text: &str| Next::Output(text.as_bytes().to_vec());
-        state.on_output(b"abcd");
-        assert_eq!(all(&mut state, first), [Next::Answers(true), output("abcd")]);
-        state.on_output(b"ef");
-        // The second one has shown nothing yet; its turn begins where the first one is.
-        state.on_typed(second);
-        assert_eq!(all(&mut state, second), [output("abcd"), Next::Answers(true), output("ef")]);
-        assert_eq!(all(&mut state, first), [Next::Answers(false), output("ef")]);
-        state.detach(second);
-        assert_eq!(all(&mut state, first), [Next::Answers(true)]);
-    }
 }

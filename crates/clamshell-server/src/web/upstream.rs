@@ -48,6 +48,8 @@ pub struct UpstreamShell {
     pub socket: UpstreamSocket,
     /// Whether the shell ran before; `None` when the endpoint did not say.
     pub reconnected: Option<bool>,
+    /// The endpoint's own count of where its replay begins; `None` when it counts nothing, as AWS.
+    pub offset: Option<u64>,
     /// Messages that came before the confirmation, in order.
     pub early: VecDeque<Bytes>,
 }

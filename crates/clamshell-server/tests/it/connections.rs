@@ -411,7 +411,11 @@ async fn a_drain_lets_a_command_finish() {
     loop {
         match within("shell is closed", LIMIT, shell.next()).await.unwrap() {
             ShellEvent::Closed(code) => break assert_eq!(code, 1001),
-            ShellEvent::Close | ShellEvent::Output(_) | ShellEvent::Status(_) | ShellEvent::Heartbeat => {}
+            ShellEvent::Close
+            | ShellEvent::Output(_)
+            | ShellEvent::Status(_)
+            | ShellEvent::Notice(_)
+            | ShellEvent::Heartbeat => {}
         }
     }
     assert!(streaming.rest().await);

@@ -79,7 +79,7 @@ async fn a_later_user_of_the_same_name_is_somebody_else() {
         };
         store.insert_share(&share, &[u8::try_from(name.len()).unwrap(); 32]).await.unwrap();
         let session = SessionId::parse(format!("{name:s<40}")).unwrap();
-        store.open_web_shell(&session, &shell, &arn(name), 10).await.unwrap();
+        store.open_web_shell(&session, &shell, &arn(name), ("agent", 64), 10).await.unwrap();
     }
     store.remove_principal(PrincipalKind::User, "ann").await.unwrap();
     user(&fixture, "ann").await;

@@ -6,7 +6,7 @@ use clamshell_protocol::{Access, AttachFrom, Reply, Request};
 use clamshell_wire::{AwsError, query::find};
 use http::{HeaderValue, Response, header, request::Parts};
 
-use super::{find_session, shell_id};
+use super::{find_session, shell_id, shells};
 use crate::{
     app::App,
     connections::Connection,
@@ -90,6 +90,9 @@ pub(super) async fn upgrade(
     let Reply::Shell(opened) = reply else {
         return Err(ApiError::Internal("guest answered a shell with something else"));
     };
+    if opened.created {
+        shells::name_new(app, &session, &target, &shell_id);
+    }
     let writer = (access == Access::Write).then(|| session.claims().join(&shell_id));
     // Not before the guest took this client: one that fails evicts nobody.
     if takeover && let Some(writer) = &writer {

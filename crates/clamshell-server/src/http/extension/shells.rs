@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use clamshell_domain::ShellId;
 use clamshell_protocol::{Access, AttachFrom, Frame, Reply, Request};
+use clamshell_store::is_default_title;
 use clamshell_term::{
     asciicast::{self, CastEvent, CastEventKind, CastHeader},
     log::{Event, EventKind, LogReader},
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{Ask, shell_id};
 use crate::{
-    app::App,
+    app::{App, Target},
     http::{
         ApiError,
         response::{self, Body},
@@ -102,6 +103,21 @@ pub(super) async fn rename(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resu
     session.set_title(shell_id.as_str(), title);
     ask.app.events.hints.shells(session.key());
     Ok(response::json(StatusCode::OK, &view(ask.app, &session, &shell)))
+}
+
+/// Gives a shell that was just started a name that tells it from the others of its session. Nobody waits until it is
+/// stored: a shell whose name was lost is shown by its id.
+pub(super) fn name_new(app: &Arc<App>, session: &Session, target: &Target, shell_id: &ShellId) {
+    let Some(title) = session.name_new(shell_id.as_str(), target.runtime.name.as_str()) else { return };
+    let (key, shell_id) = (session.key().clone(), shell_id.clone());
+    let app_of_task = Arc::clone(app);
+    app.tasks.spawn(async move {
+        let app = app_of_task;
+        if let Err(error) = app.store.put_shell_title(&key, &shell_id, Some(&title), app.now_ms()).await {
+            tracing::warn!(error = crate::http::chain(&error), "name of a new shell cannot be stored");
+        }
+        app.events.hints.shells(&key);
+    });
 }
 
 /// The name that a person gives to a shell, from the body of the call.
@@ -356,6 +372,7 @@ pub(in crate::http) fn view(app: &App, session: &Session, shell: &ShellView) -> 
         "keep": info.keep,
     });
     if let Some(title) = session.title(&info.shell_id) {
+        value["isDefaultTitle"] = json!(is_default_title(session.runtime().name.as_str(), &title));
         value["title"] = json!(title);
     }
     if let Some(ms) = info.detached_at_ms.filter(|_| shell.state == ShellState::Detached) {

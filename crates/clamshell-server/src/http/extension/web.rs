@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clamshell_domain::{SessionId, ShellId};
 use clamshell_protocol::AttachFrom;
+use clamshell_store::is_default_title;
 use clamshell_wire::{AwsError, ErrorCode, query::find, route::RouteError};
 use http::{Response, StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use crate::{
         upgrade,
     },
     time::rfc3339,
-    web::{PageAsk, PageFrom, Web, WebError, WebShell},
+    web::{PageAsk, PageFrom, WRITER_BYTES_MAX, Web, WebError, WebShell},
 };
 
 /// The calls that are the same wherever shells run.
@@ -147,6 +148,7 @@ pub(super) async fn attach(
         window: attach::parse_window(find(query, "window"))?,
         answers_when_told: attach::parse_answers(find(query, "answers"))?,
         takeover: attach::flag(query, "takeover")?,
+        writer: writer(find(query, "writer"))?,
     };
     let create = attach::flag(query, "create")? && ask.writes;
     let attachable = web.open(caller.principal_arn(), key, create).await.map_err(refusal)?;
@@ -159,6 +161,17 @@ pub(super) async fn attach(
     Ok(response)
 }
 
+/// The name under which a page's input is counted.
+fn writer(name: Option<&str>) -> Result<Option<String>, ApiError> {
+    let Some(name) = name else { return Ok(None) };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > WRITER_BYTES_MAX || !name.bytes().all(is_name) {
+        let problem = "Member must satisfy regular expression pattern: [a-zA-Z0-9_-]{1,64}";
+        return Err(AwsError::invalid_field("writer", problem).into());
+    }
+    Ok(Some(name.to_owned()))
+}
+
 fn key(session_id: &str, shell: &str) -> Result<(SessionId, ShellId), ApiError> {
     Ok((parse_session_id(session_id)?, shell_id(shell)?))
 }
@@ -166,13 +179,12 @@ fn key(session_id: &str, shell: &str) -> Result<(SessionId, ShellId), ApiError> 
 fn refusal(error: WebError) -> ApiError {
     match error {
         WebError::NotFound => ApiError::SessionNotFound,
-        WebError::TooMany => {
-            AwsError::new(ErrorCode::ServiceQuotaExceeded, "Too many shells are open: close some").into()
-        }
+        WebError::TooMany(limit) => AwsError::new(ErrorCode::ServiceQuotaExceeded, limit.to_string()).into(),
         WebError::Upstream(error) => {
             AwsError::new(ErrorCode::RuntimeClientError, format!("The endpoint refused: {error}")).into()
         }
         WebError::Store(error) => ApiError::Store(error),
+        WebError::Read => ApiError::Internal("what is known of a shell cannot be read"),
     }
 }
 
@@ -186,7 +198,6 @@ fn view(web: &Web, shell: &WebShell) -> Value {
         (None, true) => "Attached",
         (None, false) => "Detached",
     };
-    let (start, run, end) = live.map_or((0, 0, 0), |live| live.offsets);
     let (cols, rows) = live.map_or((80, 24), |live| live.size);
     let mut view = json!({
         "runtimeArn": info.runtime_arn,
@@ -199,15 +210,19 @@ fn view(web: &Web, shell: &WebShell) -> Value {
         "cols": cols,
         "rows": rows,
         "createdAt": rfc3339(record.created_at_ms),
-        "startOffset": start,
-        "runOffset": run,
-        "endOffset": end,
         "writers": live.map_or(0, |live| live.writers),
         "watchers": live.map_or(0, |live| live.watchers),
         "connected": live.is_some_and(|live| live.connected),
     });
+    // While it is not connected nobody has counted to its end.
+    if let Some((start, run, end)) = live.map(|live| live.offsets) {
+        view["startOffset"] = json!(start);
+        view["runOffset"] = json!(run);
+        view["endOffset"] = json!(end);
+    }
     if !record.title.is_empty() {
         view["title"] = json!(record.title);
+        view["isDefaultTitle"] = json!(is_default_title(&info.runtime_name, &record.title));
     }
     if let Some(ended_at_ms) = record.ended_at_ms {
         view["endedAt"] = json!(rfc3339(ended_at_ms));
