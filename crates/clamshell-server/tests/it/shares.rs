@@ -85,7 +85,7 @@ async fn a_link_is_good_for_its_shell_and_nothing_else() {
     let expect = json!({
         "runtimeArn": server.client.runtime_arn, "runtimeName": "default", "qualifier": "DEFAULT",
         "sessionId": SESSION, "shellId": "build", "access": "watch",
-        "expiresAt": null, "title": null,
+        "expiresAt": null, "title": "default 1", "isDefaultTitle": true,
     });
     assert_eq!((current.status.as_u16(), told), (200, expect));
     let screen = call("GET", &shell_path("/screen"), &watch).send(&server.client).await;
@@ -214,6 +214,32 @@ async fn a_link_ends_with_the_rights_of_its_maker() {
     assert!(open(&server, &token, "access=watch").await.is_err());
     let current = Call::new("GET", "/clamshell/v1/shares/current").header("x-clamshell-share", &token);
     assert_eq!(current.send(&server.client).await.status, 403);
+    drop(owner);
+}
+
+#[tokio::test]
+async fn who_only_watches_starts_nothing() {
+    if sandboxes().is_none() {
+        return;
+    }
+    let server = InProcess::start("").await;
+    let owner = server.client.attach(SESSION, "build", "create=true").await.unwrap();
+    let statements = json!([{ "Effect": "Allow", "Resource": "*", "Action": ["clamshell:WatchShell"] }]);
+    let viewer = user(&server, "viewer", &statements).await;
+    for (shell, query, status) in [
+        ("build", "create=true", 403),
+        ("other", "create=true", 403),
+        ("other", "access=watch", 404),
+        ("other", "access=watch&create=true", 404),
+        ("other", "access=watch&create=true&command=shell&keep=true", 404),
+    ] {
+        let path = format!("/clamshell/v1/sessions/{SESSION}/shells/{shell}/attach?{query}");
+        let call = Call::new("GET", path).signed(&viewer).upgrade_without("");
+        assert_eq!(call.send(&server.client).await.status, status, "{shell} {query}");
+    }
+    let path = format!("/clamshell/v1/sessions/{SESSION}/shells");
+    let listed = Call::new("GET", path).signed(&server.root()).send(&server.client).await.json();
+    assert_eq!(listed["shells"].as_array().map(Vec::len), Some(1), "{listed}");
     drop(owner);
 }
 

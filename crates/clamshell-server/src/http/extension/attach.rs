@@ -47,7 +47,8 @@ pub(super) async fn upgrade(
         "watch" => Access::Watch,
         _ => return Err(AwsError::invalid_field("access", "Member must be one of: [write, watch]").into()),
     };
-    let create = flag(query, "create")?;
+    // Who may only watch starts no program, in a session that runs either.
+    let create = flag(query, "create")? && access == Access::Write;
     let keep = flag(query, "keep")?;
     let window = parse_window(find(query, "window"))?;
     let answers_when_told = parse_answers(find(query, "answers"))? && access == Access::Write;
@@ -57,7 +58,7 @@ pub(super) async fn upgrade(
     }
     let (target, session) = find_session(app, query, session_id).await?;
 
-    let (session, compute) = if create && access == Access::Write {
+    let (session, compute) = if create {
         let key = target.session_key(super::parse_session_id(session_id)?);
         let call = app.registry.call(key, Arc::clone(&target.runtime)).await?;
         (Arc::clone(call.session()), call.compute.clone())
