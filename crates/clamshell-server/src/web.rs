@@ -334,6 +334,10 @@ impl Web {
         }
         self.upstream.stop(session_id).await.map_err(WebError::Upstream)?;
         for shell in shells {
+            // To connect again would start the session again.
+            if let Some(running) = self.running(&(session_id.clone(), shell.shell_id.clone())) {
+                running.change(State::on_stopped);
+            }
             self.store.end_web_shell(session_id, &shell.shell_id, None, self.clock.now_ms()).await?;
         }
         Ok(())

@@ -22,6 +22,7 @@ export interface SharedShell {
   readonly access: "watch" | "write";
   readonly expiresAt: string;
   readonly title?: string;
+  readonly isDefaultTitle?: boolean;
 }
 
 /** A runtime as the control plane lists it. */

@@ -76,7 +76,7 @@ function SharedTerminal(props: { readonly token: string }) {
           shell: shared.shellId,
           access: shared.access,
         });
-        if (shared.title) learnName(shared.shellId, shared.title);
+        if (shared.title) learnName(shared.shellId, shared.title, shared.isDefaultTitle);
       },
       (cause: unknown) => setFailure(explain(cause) ?? "The link could not be read"),
     );

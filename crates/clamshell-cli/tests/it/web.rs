@@ -329,6 +329,23 @@ async fn e2e_web_comes_back_after_its_own_end() {
 }
 
 #[tokio::test]
+async fn e2e_web_does_not_start_a_stopped_session_again() {
+    let Scene { client, upstream, web: _web } = scene("").await;
+    let _page = open(&client, "stopped").await;
+    let path = format!("/clamshell/v1/sessions/{SESSION}/stop");
+    let stopped = client.request("POST", &path, &[], b"").await.unwrap();
+    assert_eq!(stopped.status.as_u16(), 200, "{}", stopped.json());
+    eventually("nothing connects to it any more", Duration::from_secs(20), async || {
+        let shell = shells(&client).await.remove(0);
+        if shell["state"] == "Ended" && shell["connected"] == false { Ok(()) } else { Err(shell) }
+    })
+    .await;
+    let there = upstream.client().await.unwrap();
+    let (status, session) = get(&there, &format!("/clamshell/v1/sessions/{SESSION}")).await;
+    assert_eq!((status, &session["state"]), (200, &json!("Stopped")), "{session}");
+}
+
+#[tokio::test]
 async fn e2e_web_leaves_room_for_others() {
     let upstream = ServerProcess::start(Path::new(PROGRAM), "").await.unwrap();
     let data_dir = upstream.data_dir().to_str().unwrap().to_owned();

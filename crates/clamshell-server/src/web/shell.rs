@@ -168,6 +168,9 @@ impl Shell {
         let mut reconnect = Reconnect::new(ReconnectPolicy::WHOLE_WINDOW);
         let mut attempt = 1;
         loop {
+            if self.standing().1.is_some() {
+                return;
+            }
             self.change(|state| state.on_connecting(attempt));
             let mut ask = self.ask.clone();
             ask.size = self.state().size();

@@ -306,6 +306,12 @@ impl State {
         self.typing.forget();
     }
 
+    /// Its session was stopped.
+    pub(super) fn on_stopped(&mut self) {
+        self.end_journal();
+        self.on_end(End::Failed { message: "the session was stopped".to_owned() });
+    }
+
     /// No more will come. The first end counts.
     pub(super) fn on_end(&mut self, end: End) {
         if matches!(end, End::Exited { .. }) {

@@ -1,7 +1,9 @@
 //! Share links of shells: make, list, remove, and what a holder is told of its own.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use clamshell_store::{InsertShareError, PrincipalKind, SHARES_MAX, ShareAccess, ShareRecord};
+use clamshell_store::{
+    InsertShareError, PrincipalKind, SHARES_MAX, ShareAccess, ShareRecord, is_default_title,
+};
 use clamshell_wire::{AwsError, ErrorCode};
 use http::{Response, StatusCode, request::Parts};
 use serde::Deserialize;
@@ -105,17 +107,20 @@ pub(super) async fn current(ask: &Ask<'_>, parts: &Parts) -> Result<Response<Bod
     let app = ask.app;
     let share = share::find_record(app, parts).await?.ok_or_else(no_share)?;
     let session = app.registry.get(&share.key).ok_or(ApiError::SessionNotFound)?;
+    let (title, runtime) = (session.title(share.shell_id.as_str()), session.runtime());
+    let is_default = title.as_ref().is_some_and(|title| is_default_title(runtime.name.as_str(), title));
     Ok(response::json(
         StatusCode::OK,
         &json!({
             "runtimeArn": app.runtime_arn(&share.key.runtime_id).to_string(),
-            "runtimeName": session.runtime().name,
+            "runtimeName": runtime.name,
             "qualifier": share.key.endpoint,
             "sessionId": share.key.session_id,
             "shellId": share.shell_id,
             "access": access_name(share.access),
             "expiresAt": rfc3339(share.expires_at_ms),
-            "title": session.title(share.shell_id.as_str()),
+            "title": title,
+            "isDefaultTitle": is_default,
         }),
     ))
 }

@@ -113,6 +113,11 @@ pub(super) fn name_new(app: &Arc<App>, session: &Session, target: &Target, shell
     let app_of_task = Arc::clone(app);
     app.tasks.spawn(async move {
         let app = app_of_task;
+        // Somebody may have been faster with a name.
+        let named = app.registry.get(&key).and_then(|session| session.title(shell_id.as_str()));
+        if named.as_ref() != Some(&title) {
+            return;
+        }
         if let Err(error) = app.store.put_shell_title(&key, &shell_id, Some(&title), app.now_ms()).await {
             tracing::warn!(error = crate::http::chain(&error), "name of a new shell cannot be stored");
         }
