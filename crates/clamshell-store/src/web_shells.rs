@@ -1,6 +1,8 @@
 //! Shells that `clamshell web` has opened at its endpoint, with their owners. What the endpoint does with them it alone
 //! knows; a row without an end is one that may still run.
 
+use std::collections::HashSet;
+
 use clamshell_domain::{SessionId, ShellId};
 use sqlx::any::AnyRow;
 use thiserror::Error;
@@ -14,6 +16,10 @@ const TABLE: &str = "web_shells";
 
 /// Ended shells are forgotten after this long.
 const ENDED_KEPT_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Ended shells of a user that are kept; those that ended longest ago are forgotten. All are listed at once, and their names
+/// are looked through for each new one.
+const ENDED_MAX: i64 = 256;
 
 /// A shell and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +87,15 @@ impl Store {
             .execute(&mut *tx)
             .await
             .map_err(StoreError::from)?;
+        sqlx::query(
+            "DELETE FROM web_shells WHERE owner = $1 AND ended_at_ms < (SELECT ended_at_ms FROM web_shells \
+             WHERE owner = $1 AND ended_at_ms IS NOT NULL ORDER BY ended_at_ms DESC LIMIT 1 OFFSET $2)",
+        )
+        .bind(owner)
+        .bind(ENDED_MAX - 1)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::from)?;
         let running = sqlx::query(
             "SELECT COUNT(*) AS rows FROM web_shells WHERE owner = $1 AND ended_at_ms IS NULL \
              AND NOT (session_id = $2 AND shell_id = $3)",
@@ -214,9 +229,10 @@ impl Store {
 
 /// What a new shell is called until somebody gives it a name: by its runtime and the first number that is free.
 pub fn default_title<T: AsRef<str>>(family: &str, taken: &[T]) -> String {
+    let taken: HashSet<&str> = taken.iter().map(AsRef::as_ref).collect();
     // One of so many numbers is free.
-    let titles = (1..=taken.len() + 1).map(|number| format!("{family} {number}"));
-    titles.into_iter().find(|title| taken.iter().all(|other| other.as_ref() != title)).unwrap_or_default()
+    let mut titles = (1..=taken.len() + 1).map(|number| format!("{family} {number}"));
+    titles.find(|title| !taken.contains(title.as_str())).unwrap_or_default()
 }
 
 /// Whether a shell is still called as [`default_title`] did.

@@ -89,6 +89,37 @@ async fn a_later_user_of_the_same_name_is_somebody_else() {
     assert_eq!(store.web_shells(&arn("joann")).await.unwrap().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_shells_of_a_web_terminal_are_kept_up_to_a_number() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let session = SessionId::parse("s".repeat(40)).unwrap();
+    let shell = |number: u64| ShellId::parse(format!("shell-{number}")).unwrap();
+    let open = async |owner: &str, session: &SessionId, number: u64| {
+        store.open_web_shell(session, &shell(number), owner, ("agent", 2), number).await.unwrap();
+    };
+    let others = SessionId::parse("o".repeat(40)).unwrap();
+    open("joe", &others, 0).await;
+    store.end_web_shell(&others, &shell(0), Some(0), 0).await.unwrap();
+    open("ann", &session, 0).await;
+    for number in 1..=300 {
+        open("ann", &session, number).await;
+        store.end_web_shell(&session, &shell(number), Some(0), number).await.unwrap();
+    }
+    open("ann", &session, 301).await;
+    let kept = store.web_shells("ann").await.unwrap();
+    let ended = kept.iter().filter(|shell| shell.ended_at_ms.is_some());
+    assert_eq!(ended.map(|shell| shell.created_at_ms).collect::<Vec<_>>(), (45..=300).collect::<Vec<_>>());
+    let running = kept.iter().filter(|shell| shell.ended_at_ms.is_none());
+    assert_eq!(running.map(|shell| shell.created_at_ms).collect::<Vec<_>>(), [0, 301]);
+    let mut names: Vec<&str> = kept.iter().map(|shell| shell.title.as_str()).collect();
+    names.sort_unstable();
+    let mut all: Vec<String> = (1..=258).map(|number| format!("agent {number}")).collect();
+    all.sort_unstable();
+    assert_eq!(names, all, "names of those that are forgotten are free again");
+    assert_eq!(store.web_shells("joe").await.unwrap().len(), 1);
+}
+
 fn arn(user: &str) -> String {
     format!("arn:aws:iam::123456789012:user/{user}")
 }
