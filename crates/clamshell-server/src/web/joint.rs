@@ -59,7 +59,13 @@ impl Joint {
     /// `known`: the newest bytes that the upstream sent, at most [`REPLAY_BYTES`]; `whole`: it sent no others; `begins`: where
     /// the replay begins, if the upstream said so.
     pub(super) fn new(known: Vec<u8>, whole: bool, begins: Option<Begins>) -> Self {
-        Self { known, whole, begins, replay: Vec::new() }
+        match begins {
+            // No honest replay is so long. What comes would be collected until memory runs out.
+            Some(Begins::Before(length)) if length > REPLAY_BYTES => {
+                Self { known, whole: false, begins: None, replay: Vec::new() }
+            }
+            begins => Self { known, whole, begins, replay: Vec::new() },
+        }
     }
 
     /// Whether the upstream said where the replay begins: then even a slow one is waited for.
@@ -237,6 +243,24 @@ mod tests {
         check_begins(b"yy", (false, Some(Begins::Behind(7))), &[b"yyy"], &afresh(b"yyy", Some(7)));
         // It has lost its count.
         check_begins(b"abcd", before(4), &[b"xy"], &afresh(b"xy", None));
+    }
+
+    #[test]
+    fn whatever_an_endpoint_says_little_is_collected() {
+        let piece = [b'x'; 60_000];
+        for length in [0, 1, REPLAY_BYTES, REPLAY_BYTES + 1, 1 << 40, usize::MAX] {
+            for known in [&b""[..], b"y", &[b'x'; REPLAY_BYTES]] {
+                for whole in [true, false] {
+                    let mut joint = Joint::new(known.to_vec(), whole, Some(Begins::Before(length)));
+                    let came = (1..100).find(|_| joint.on_output(&piece) != Joined::Waiting);
+                    assert!(
+                        came.is_some_and(|pieces| pieces <= 5),
+                        "{length} {} {whole}: {came:?}",
+                        known.len()
+                    );
+                }
+            }
+        }
     }
 
     proptest! {

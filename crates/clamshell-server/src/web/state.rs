@@ -251,7 +251,8 @@ impl State {
         }
         let heard = self.ring.end() - self.heard_start;
         let begins = offset.zip(self.upstream).map(|(begins, heard_start)| {
-            let expected = heard_start + heard;
+            // The endpoint may say any number.
+            let expected = heard_start.saturating_add(heard);
             match expected.checked_sub(begins) {
                 Some(before) => Begins::Before(usize::try_from(before).unwrap_or(usize::MAX)),
                 None => Begins::Behind(begins - expected),

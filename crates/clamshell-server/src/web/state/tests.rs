@@ -51,6 +51,22 @@ fn an_offset_of_another_process_is_painted() {
 }
 
 #[test]
+fn an_endpoint_may_count_as_it_likes() {
+    for first in [0, 7, u64::MAX] {
+        for second in [None, Some(0), Some(7), Some(1 << 60), Some(u64::MAX)] {
+            let mut state = State::new(1000, (80, 24));
+            assert!(matches!(state.on_connected(Some(true), Some(first)), Connected::Goes));
+            state.on_output(b"hello");
+            let Connected::Joins(mut joint) = state.on_connected(Some(true), second) else {
+                unreachable!("it is the same program");
+            };
+            let came = (0..9).any(|_| joint.on_output(&[b'x'; 60_000]) != Joined::Waiting);
+            assert!(came, "{first} {second:?}: what comes is shown");
+        }
+    }
+}
+
+#[test]
 fn what_a_slow_watcher_missed_is_told_and_a_slow_writer_holds_the_rest_back() {
     let mut state = state();
     let (watcher, ..) = state.attach("s", From::End, false, None);
