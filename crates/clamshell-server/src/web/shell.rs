@@ -501,3 +501,45 @@ async fn renewal(
         sleep_until(quiet_at.min(latest)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clamshell_domain::{SessionId, ShellId};
+
+    use super::*;
+    use crate::web::state::From;
+
+    /// A shell that has printed `known`, with a page that has typed into it; then a connection whose endpoint does not say
+    /// whether the program is the same replays `replay`. Gives whether it is taken for the same, and what is passed on.
+    fn joined(known: &[u8], replay: &[u8]) -> (bool, Option<Input>) {
+        let ask = ShellAsk {
+            session_id: SessionId::parse("s".repeat(33)).expect("an id"),
+            shell_id: ShellId::parse("shell").expect("an id"),
+            size: (80, 24),
+        };
+        let shell = Shell::new(ask, String::new(), State::new(1000, (80, 24)));
+        let page = shell.change(|state| {
+            state.on_connected(Some(true), None);
+            state.on_output(known);
+            state.attach("shell", From::End, true, Some("page")).0
+        });
+        assert_eq!(shell.type_in(page, Input::Bytes(b"rm".to_vec())), Took::Waits);
+        let Connected::Unsure(joint) = shell.change(|state| state.on_connected(None, None)) else {
+            unreachable!("nobody said whose output comes")
+        };
+        let (mut joint, same_program) = (Some(joint), watch::Sender::new(false));
+        shell.on_message(&ShellFrame::Stdout(replay).encode(), &mut joint, &same_program);
+        if let Some(mut joint) = joint {
+            shell.on_joined(joint.on_quiet(), &same_program);
+        }
+        assert!(*same_program.borrow(), "input goes on");
+        let state = &mut shell.state();
+        (state.run_start() == 1000, state.take_input())
+    }
+
+    #[test]
+    fn what_was_typed_is_for_the_program_that_printed_what_was_there() {
+        assert_eq!(joined(b"$ make\n", b"$ make\nok\n"), (true, Some(Input::Bytes(b"rm".to_vec()))));
+        assert_eq!(joined(b"$ make\n", b"login: "), (false, None));
+    }
+}
