@@ -11,6 +11,8 @@ mod page;
 mod ring;
 mod shell;
 mod state;
+#[cfg(test)]
+mod tests;
 mod typing;
 mod upstream;
 
@@ -180,6 +182,10 @@ impl Web {
             }
         }
         let _opening = self.opening(&key).lock().await;
+        // Before it is stored: what was refused is no shell of theirs.
+        if self.running(&key).is_none() {
+            self.check_limits(owner)?;
+        }
         let (runtime, most) = (&self.upstream.info().runtime_name, self.limits.shells_per_user);
         let now_ms = self.clock.now_ms();
         self.store.open_web_shell(&key.0, &key.1, owner, (runtime, most), now_ms).await.map_err(|error| {
@@ -192,7 +198,6 @@ impl Web {
         if let Some(shell) = self.running(&key) {
             return Ok(Attachable { web: Arc::clone(self), shell });
         }
-        self.check_limits(owner)?;
         let state = self.recall(&key).await?;
         let ask = ShellAsk { session_id: key.0.clone(), shell_id: key.1.clone(), size: state.size() };
         let shell = Shell::new(ask, owner.to_owned(), state);
@@ -261,6 +266,22 @@ impl Web {
                 tracing::error!(%error, shell = %key.1, "cannot note the end of a shell");
             }
         }
+        let _opening = self.opening(key).lock().await;
+        // Closed by its owner while the endpoint could not be reached: its file has no use any more.
+        let ended = self.store.web_shell(&key.0, &key.1).await;
+        if ended.is_ok_and(|record| record.is_none_or(|record| record.ended_at_ms.is_some())) {
+            self.forget_file(key);
+        }
+    }
+
+    /// Removes what is kept of a shell that nobody is connected to; the caller holds its opening.
+    fn forget_file(&self, key: &Key) {
+        if self.running(key).is_some() {
+            return;
+        }
+        if let Err(error) = self.journals.remove(&key.0, &key.1) {
+            tracing::error!(%error, shell = %key.1, "cannot remove what is kept of a shell");
+        }
     }
 
     async fn owned(&self, owner: &str, key: &Key) -> Result<WebShellRecord, WebError> {
@@ -308,7 +329,9 @@ impl Web {
     pub(crate) async fn close(self: &Arc<Self>, owner: &str, key: Key) -> Result<(), WebError> {
         let shell = self.open(owner, key.clone(), false).await?;
         shell.shell.close();
+        let _opening = self.opening(&key).lock().await;
         self.store.end_web_shell(&key.0, &key.1, None, self.clock.now_ms()).await?;
+        self.forget_file(&key);
         Ok(())
     }
 
@@ -334,11 +357,14 @@ impl Web {
         }
         self.upstream.stop(session_id).await.map_err(WebError::Upstream)?;
         for shell in shells {
+            let key = (session_id.clone(), shell.shell_id.clone());
+            let _opening = self.opening(&key).lock().await;
             // To connect again would start the session again.
-            if let Some(running) = self.running(&(session_id.clone(), shell.shell_id.clone())) {
+            if let Some(running) = self.running(&key) {
                 running.change(State::on_stopped);
             }
             self.store.end_web_shell(session_id, &shell.shell_id, None, self.clock.now_ms()).await?;
+            self.forget_file(&key);
         }
         Ok(())
     }

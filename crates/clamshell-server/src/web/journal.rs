@@ -243,6 +243,11 @@ impl Journals {
         self.dir.join(name).with_extension("shell")
     }
 
+    /// Removes the file of a shell, if it has one.
+    pub(super) fn remove(&self, session_id: &SessionId, shell_id: &ShellId) -> io::Result<()> {
+        remove_if_there(&self.path(session_id, shell_id))
+    }
+
     /// The same with short files.
     #[cfg(test)]
     pub(super) fn with_behind_max(self, behind_max: u64) -> Self {
