@@ -42,6 +42,12 @@ pub(crate) use shells::{ShellEnd, ShellState, ShellView};
 
 use crate::{events::Hints, guest::GuestAddress};
 
+/// Names of shells beyond which those of shells that are gone are forgotten: a sandbox keeps fewer ended shells.
+const TITLES_MANY: usize = 64;
+
+/// Names of shells beyond which a new shell gets none: a sandbox may not say which ones are gone.
+const TITLES_MAX: usize = 1024;
+
 /// A call cannot be served by a session.
 #[derive(Debug, Error)]
 pub(crate) enum CallError {
@@ -214,13 +220,19 @@ impl Session {
     /// Calls a shell that was just started by its runtime and a number, unless it has a name. Gives the new one.
     pub(crate) fn name_new(&self, shell_id: &str, runtime_name: &str) -> Option<String> {
         let mut titles = self.lock_titles();
-        if titles.contains_key(shell_id) {
+        if titles.contains_key(shell_id) || titles.len() >= TITLES_MAX {
             return None;
         }
         let taken: Vec<&String> = titles.values().collect();
         let title = clamshell_store::default_title(runtime_name, &taken);
         titles.insert(shell_id.to_owned(), title.clone());
         Some(title)
+    }
+
+    /// Shells that have a name, if these are so many that most of the shells must be gone.
+    pub(crate) fn too_many_titled(&self) -> Vec<String> {
+        let titles = self.lock_titles();
+        if titles.len() > TITLES_MANY { titles.keys().cloned().collect() } else { Vec::new() }
     }
 
     fn lock_titles(&self) -> MutexGuard<'_, BTreeMap<String, String>> {

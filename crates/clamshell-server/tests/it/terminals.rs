@@ -174,6 +174,23 @@ async fn a_program_keeps_its_secrets_over_an_end_of_the_server() {
 }
 
 #[tokio::test]
+async fn names_of_terminals_that_are_gone_are_free_again() {
+    let Some(()) = sandboxes() else { return };
+    let server = InProcess::start("").await;
+    let client = &server.client;
+    start(client, "true", &[], "attach").await;
+    for number in 0..80 {
+        let query = "create=true&command=default&from=offset:0";
+        end(client.attach(SESSION, &format!("shell-{number}"), query).await.unwrap()).await;
+    }
+    let path = format!("/sessions/{SESSION}/shells/shell-79");
+    let last = ask(client, "GET", &path, &Value::Null).await.json();
+    let title = last["title"].as_str().unwrap_or_default();
+    let number = title.strip_prefix("default ").and_then(|number| number.parse::<u32>().ok());
+    assert!(number.is_some_and(|number| number <= 70), "{last}");
+}
+
+#[tokio::test]
 async fn which_terminals_start_the_command() {
     let Some(()) = sandboxes() else { return };
     let server = InProcess::start("").await;

@@ -1,6 +1,9 @@
 //! Shells: list, show, close, read the log, paint the screen, export the recording.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use clamshell_domain::ShellId;
@@ -107,22 +110,53 @@ pub(super) async fn rename(ask: &Ask<'_>, session_id: &str, shell: &str) -> Resu
 
 /// Gives a shell that was just started a name that tells it from the others of its session. Nobody waits until it is
 /// stored: a shell whose name was lost is shown by its id.
-pub(super) fn name_new(app: &Arc<App>, session: &Session, target: &Target, shell_id: &ShellId) {
-    let Some(title) = session.name_new(shell_id.as_str(), target.runtime.name.as_str()) else { return };
-    let (key, shell_id) = (session.key().clone(), shell_id.clone());
+pub(super) fn name_new(app: &Arc<App>, session: &Arc<Session>, target: &Target, shell_id: &ShellId) {
+    let title = session.name_new(shell_id.as_str(), target.runtime.name.as_str());
+    let titled = session.too_many_titled();
+    if title.is_none() && titled.is_empty() {
+        return;
+    }
+    let (session, shell_id) = (Arc::clone(session), shell_id.clone());
     let app_of_task = Arc::clone(app);
     app.tasks.spawn(async move {
         let app = app_of_task;
         // Somebody may have been faster with a name.
-        let named = app.registry.get(&key).and_then(|session| session.title(shell_id.as_str()));
-        if named.as_ref() != Some(&title) {
-            return;
+        let title = title.filter(|title| session.title(shell_id.as_str()).as_ref() == Some(title));
+        if title.is_some() {
+            let put =
+                app.store.put_shell_title(session.key(), &shell_id, title.as_deref(), app.now_ms()).await;
+            if let Err(error) = put {
+                tracing::warn!(error = crate::http::chain(&error), "name of a new shell cannot be stored");
+            }
+            app.events.hints.shells(session.key());
         }
-        if let Err(error) = app.store.put_shell_title(&key, &shell_id, Some(&title), app.now_ms()).await {
-            tracing::warn!(error = crate::http::chain(&error), "name of a new shell cannot be stored");
+        if let Err(error) = forget_titles(&app, &session, &titled).await {
+            tracing::warn!(
+                error = crate::http::chain(&error),
+                "names of shells that are gone cannot be removed"
+            );
         }
-        app.events.hints.shells(&key);
     });
+}
+
+/// Forgets the names of those shells that are gone: programs start and end shells as often as they like.
+async fn forget_titles(
+    app: &App,
+    session: &Arc<Session>,
+    titled: &[String],
+) -> Result<(), clamshell_store::StoreError> {
+    if titled.is_empty() {
+        return Ok(());
+    }
+    let Ok(shells) = session.shells().await else { return Ok(()) };
+    let there: HashSet<&str> = shells.iter().map(|shell| shell.info.shell_id.as_str()).collect();
+    for shell_id in titled.iter().filter(|shell_id| !there.contains(shell_id.as_str())) {
+        if let Ok(id) = ShellId::parse(shell_id.as_str()) {
+            app.store.put_shell_title(session.key(), &id, None, app.now_ms()).await?;
+        }
+        session.set_title(shell_id, None);
+    }
+    Ok(())
 }
 
 /// The name that a person gives to a shell, from the body of the call.
