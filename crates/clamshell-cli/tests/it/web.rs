@@ -350,17 +350,23 @@ async fn e2e_web_leaves_room_for_others() {
     let upstream = ServerProcess::start(Path::new(PROGRAM), "").await.unwrap();
     let data_dir = upstream.data_dir().to_str().unwrap().to_owned();
     let flags = ["--data-dir", data_dir.as_str(), "--runtime", "default"];
-    let limits = "[web]\nconnected_per_user = 2\nshells_per_user = 3\n";
-    let web = ServerProcess::start_web(Path::new(PROGRAM), limits, &flags).await.unwrap();
-    let client = web.client().await.unwrap();
-    let (_one, _two) = (open(&client, "one").await, open(&client, "two").await);
-    let error = client.attach(SESSION, "three", "create=true").await.unwrap_err().to_string();
-    assert!(
-        error.contains("2 of your shells are connected") && error.contains("connected_per_user"),
-        "{error}"
-    );
-    let error = client.attach(SESSION, "four", "create=true").await.unwrap_err().to_string();
-    assert!(error.contains("You have 3 shells") && error.contains("shells_per_user"), "{error}");
+    for (limits, expect) in [
+        (
+            "connected_per_user = 2\nshells_per_user = 3",
+            ["2 of your shells are connected", "connected_per_user"],
+        ),
+        ("connected_per_user = 3\nshells_per_user = 2", ["You have 2 shells", "shells_per_user"]),
+    ] {
+        let configuration = format!("[web]\n{limits}\n");
+        let web = ServerProcess::start_web(Path::new(PROGRAM), &configuration, &flags).await.unwrap();
+        let client = web.client().await.unwrap();
+        let (_one, _two) = (open(&client, "one").await, open(&client, "two").await);
+        for shell in ["three", "four"] {
+            let error = client.attach(SESSION, shell, "create=true").await.unwrap_err().to_string();
+            assert!(expect.iter().all(|part| error.contains(part)), "{limits}: {error}");
+        }
+        assert_eq!(shells(&client).await.len(), 2, "what was refused is no shell");
+    }
 }
 
 #[tokio::test]
